@@ -130,14 +130,15 @@ def train_together(
                 exchange=exchange_among(group),
             )
         )
-        records = [
-            _new_record(wanted, cache, reader, device, group)
-            if record is None
-            else dataclasses.replace(record, train=wanted)
-            for (_, wanted), record in zip(assignments, begun, strict=True)
-        ]
-        rows = reader.order.batch_rows
-        divisions = [parallel.choose(r.model, r.train, rows, group) for r in records]
+        with group.refusing_together():
+            records = [
+                _new_record(wanted, cache, reader, device, group)
+                if record is None
+                else dataclasses.replace(record, train=wanted)
+                for (_, wanted), record in zip(assignments, begun, strict=True)
+            ]
+            rows = reader.order.batch_rows
+            divisions = [parallel.choose(r.model, r.train, rows, group) for r in records]
         first_step = _common_step(assignments, records, group)
         aligner = _aligner(cache, records, first_step, group)  # it may refuse the cache
         trainees = [
@@ -203,8 +204,13 @@ def _opened(
         )
     model = untrained_model(record, initial)
     checkpoint = load_checkpoint(run, step, model) if step else None
+    model = model.to(device)
+    if checkpoint is None:
+        # The same draws and means may be rounded otherwise on another machine.
+        for tensor in model.state_dict().values():
+            group.copy_from_first(tensor)
     # Before anything is written: it refuses settings that cannot be met here.
-    learner = _learner(model.to(device), record, division, group)
+    learner = _learner(model, record, division, group)
     del model
     group.wait()
     if group.is_first and not run.exists(CONFIG_FILE):
@@ -212,7 +218,7 @@ def _opened(
         record.write(run)
     window = None
     if checkpoint is not None:
-        learner.load_state(checkpoint.learner.layout)
+        learner.load_state(dict(checkpoint.learner.tensors))
         try:
             share = Share(group.rank, group.world)
             window = sums_from_tensors(checkpoint.window, learner.no_sums, share)

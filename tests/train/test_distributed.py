@@ -1,5 +1,6 @@
 """Two processes with gloo on a CPU make the run of one process with the same batches."""
 
+import dataclasses
 import os
 import shutil
 import socket
@@ -11,8 +12,11 @@ from datetime import timedelta
 import pytest
 import torch
 
+from sparc.common.cache.reader import ActivationCache
+from sparc.common.defaults import changed
 from sparc.common.errors import LostProcessError
 from sparc.common.files.folder import Folder
+from sparc.train import together
 from sparc.train.distributed import joining
 from sparc.train.distributed import processes as module
 from sparc.train.distributed.joining import Round
@@ -131,6 +135,30 @@ def test_a_run_of_one_goes_on_with_four_that_share_the_latents(tmp_path, small_c
     assert done.returncode == 0, done.stderr
     assert "4 processes that share latents, continuing after step 32" in done.stderr
     assert_same_run(run, one)
+
+
+@pytest.mark.parametrize("division", ["rows", "latents"])
+def test_all_begin_with_the_weights_of_the_first(tmp_path, monkeypatch, one, small_cache, division):
+    """Another machine may round means and norms otherwise; a run of its own has others here."""
+    record = RunRecord.read(Folder(one))
+    first = iter(load_model(one).state_dict().values())
+    monkeypatch.setattr(
+        module.Processes, "copy_from_first", lambda _, tensor: tensor.copy_(next(first))
+    )
+    monkeypatch.setattr(module.Processes, "wait", lambda _: None)
+    second = module.Processes(rank=1, world=2)
+    record = dataclasses.replace(record, train=changed(record.train, error="norm"))
+    opened = together._opened(
+        *(Folder(tmp_path / "run"), record, 0, ActivationCache(str(small_cache))),
+        *(second.device, second, division),
+    )
+    with opened as trainee:
+        begun = trainee.learner.model.state_dict()
+    trained = load_model(one).state_dict()
+    for name, tensor in begun.items():
+        own = trained[name]
+        assert torch.equal(tensor, own if tensor.shape == own.shape else own.chunk(2)[1]), name
+    assert not (tmp_path / "run").exists()
 
 
 def test_processes_wait_longer_than_any_validation(monkeypatch):
