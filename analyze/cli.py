@@ -49,6 +49,7 @@ def run(
     from sparc.analyze.report.summary_page import small_samples, summary_page
     from sparc.analyze.run import analyze
     from sparc.common.files.folder import Folder
+    from sparc.common.files.paths import is_url
     from sparc.common.progress import say
 
     if overwrite and Folder(report).exists():
@@ -58,9 +59,13 @@ def run(
     for line in small_samples([finished]):
         say(line)
     shared = ["--shared"] if len(finished.info.streams) > 1 else []
-    question = shlex.join(["sparc-analyze", "concepts", report, *shared])
+    # URLs that a report records are not followed, so whoever asks it types them again.
+    at_cache = ["--cache", cache] if is_url(cache) else []
+    at_run = ["--run", run] if is_url(run) else []
+    question = shlex.join(["sparc-analyze", "concepts", report, *shared, *at_cache])
     say(f"next: `{question}` lists {'shared concepts' if shared else 'its concepts'}")
-    pages = shlex.join(["sparc-analyze", "browse", report, f"{report.rstrip('/')}-site"])
+    site = f"{report.rstrip('/')}-site"
+    pages = shlex.join(["sparc-analyze", "browse", report, site, *at_run, *at_cache])
     say(f"or `{pages}` makes pages to look at them in a browser")
 
 

@@ -5,6 +5,8 @@ are compared.
 """
 
 import os
+import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -31,12 +33,13 @@ ANALYZE = ("--no-untrained", "--no-permuted", "--device=cpu", "--scheduler=sync"
 
 
 class Made(NamedTuple):
-    """What the commands have made behind a URL, how far training was when it was killed, and what
-    was spoilt."""
+    """What the commands have made behind a URL, how far training was when it was killed, what was
+    spoilt, and what the analysis said."""
 
     place: Folder
     killed_at: int
     faults: Counter[str]
+    said: str
 
 
 FAULTS = {"dropped": 0.006, "truncated": 0.006, "seed": 7}
@@ -72,7 +75,7 @@ def made(features, object_store, call):
         for command in (train, analyze):
             done = call(*command)
             assert done.returncode == 0, done.stderr
-        return Made(place, killed_at, object_store.seen().faults)
+        return Made(place, killed_at, object_store.seen().faults, done.stderr)
 
 
 @pytest.fixture
@@ -128,6 +131,14 @@ def test_its_report_is_that_of_this_machine(here, there):
                 assert pq.read_table(one).equals(pq.read_table(other)), name
         elif name not in ("report.json", "digests.json"):
             assert report.read(name) == local.read(name), name
+
+
+def test_the_next_commands_that_it_names_can_be_typed(made, call):
+    commands = [shlex.split(text) for text in re.findall("`(sparc-analyze .*?)`", made.said)]
+    (_, *concepts), (_, *pages) = commands
+    done = call("analyze", *concepts)
+    assert done.returncode == 0, done.stderr
+    assert pages[3:] == ["--run", f"{made.place}/run", "--cache", f"{made.place}/cache"]
 
 
 def test_what_is_asked_of_it_is_answered_alike(here, there, call):

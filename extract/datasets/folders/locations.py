@@ -73,9 +73,11 @@ class ChosenShards:
         """
         missing = sorted(self.files.difference(files))
         if missing:
+            advice = "; name shards by braces, such as {00000..00099}.tar, or all by "
+            advice = f"{advice}{self.root}/" if "*" in missing[0] else ""
             raise DatasetError(
                 f"there is no {shorten(f'{self.root}/{missing[0]}', 200)}; missing are "
-                f"{len(missing):,} of {amount(len(self.files), 'shard')}"
+                f"{len(missing):,} of {amount(len(self.files), 'shard')}{advice}"
             )
 
 

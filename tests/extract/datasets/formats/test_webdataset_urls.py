@@ -169,6 +169,8 @@ def test_a_shard_that_changes_is_refused_by_name(data, local, tmp_path):
         late.read_image(paths[IMAGES])
     with pytest.raises(DatasetError, match=r"no .*data/00001\.tar; missing are 1 of 3 shards"):
         open_dataset(f"{data}/{{00000..00002}}.tar", options).manifest()
+    with pytest.raises(DatasetError, match=r"\*\.tar; .*by braces, such as .*, or all by .*data/$"):
+        open_dataset(f"{data}/*.tar", options).manifest()
 
 
 def test_what_is_kept_may_be_damaged_or_another_ones(data, local, tmp_path, capsys):
