@@ -6,6 +6,7 @@ option for each field of the class, `--config FILE.toml` and `--debug`, and turn
 into one line on standard error and exit status 2.
 """
 
+import atexit
 import dataclasses
 import difflib
 import errno
@@ -212,6 +213,9 @@ class one_line_errors:  # noqa: N801 - reads as a statement, like contextlib.sup
         error: BaseException | None,
         traceback: types.TracebackType | None,
     ) -> None:
+        # All is said: `torchrun` signals processes that are about to end.
+        for number in (signal.SIGINT, signal.SIGTERM):
+            atexit.register(signal.signal, number, signal.SIG_IGN)
         if self.debug or error is None:
             return
         # A library that is interrupted in its midst may make an error of its own out of that.

@@ -182,3 +182,17 @@ def test_progress_goes_to_standard_error(program) -> None:
     result = program("bar")
     assert result.stdout == ""
     assert result.stderr == "a line\n"  # the bar of a short job is for a terminal
+
+
+def test_a_signal_to_a_process_that_is_ending_shows_no_traceback():
+    """`torchrun` sends SIGTERM to the others when one of its processes has died."""
+    code = """
+import atexit, os, signal
+from sparc.common.cli import one_line_errors
+from sparc.common.errors import SparcError
+atexit.register(lambda: os.kill(os.getpid(), signal.SIGTERM))
+with one_line_errors(debug=False):
+    raise SparcError("the other one is gone")
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (2, "error: the other one is gone\n")
