@@ -24,7 +24,7 @@ from sparc.train.announcements import say_what_begins
 from sparc.train.config import ModelConfig, StreamShape, TrainConfig
 from sparc.train.data.means import data_statistics
 from sparc.train.data.order import Position
-from sparc.train.data.reader import BatchReader
+from sparc.train.data.reader import BatchReader, require_even_batches
 from sparc.train.distributed.exchange import exchange_among
 from sparc.train.distributed.processes import Processes
 from sparc.train.kernels import choice
@@ -105,6 +105,8 @@ def train_together(
             cache = ActivationCache(cache_location)
             streams = cache.choose(settings.streams)
             cache.require_complete(streams)
+            if settings.batch_size <= cache.info.rows:  # a batch of fewer is looked at later
+                require_even_batches(settings.batch_size, group.world)
             begun = [
                 RunRecord.read(run) if run.exists(CONFIG_FILE) else None for run, _ in assignments
             ]

@@ -112,6 +112,13 @@ def test_two_processes_that_share_the_latents_are_one_with_rows_that_lack_stream
     assert_same_run(one, two)
 
 
+def test_what_all_processes_refuse_is_said_once(tmp_path, small_cache):
+    options = [*OPTIONS, "--latents", 97, "--parallel", "latents"]
+    done = torchrun("run", small_cache, tmp_path / "run", *options)
+    assert done.stderr.count("2 processes cannot share 97 latents evenly") == 1
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.parametrize(("begun_by", "resumed_by"), [(1, 2), (2, 1)])
 def test_a_resumed_run_counts_the_rows_of_all_processes(
     tmp_path, call, one, two, begun_by, resumed_by

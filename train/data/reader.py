@@ -102,12 +102,7 @@ class BatchReader:
         self._sharing = Sharing(needs=needs)
         if exchange is not None:
             self._sharing = Sharing(exchange.rank, exchange.world, needs)
-        if self.order.batch_rows % self._sharing.world:
-            raise ConfigError(
-                f"a batch of {self.order.batch_rows} rows cannot be shared by "
-                f"{self._sharing.world} processes: choose {setting('--batch-size')} so that they "
-                "divide it"
-            )
+        require_even_batches(self.order.batch_rows, self._sharing.world)
         self._part = self._sharing.part(self.order.batch_rows)
         self.residency = choose_residency(
             residency, self.device, bytes_of(cache, streams, cache.info.rows), exchange
@@ -282,3 +277,20 @@ def _pick(features: Tensor, index: Tensor, out: Tensor) -> None:
         rows = max(1, SERIAL_VALUES // out.shape[1])
         for start in range(0, len(out), rows):
             out[start : start + rows].copy_(gathered[start : start + rows])
+
+
+def require_even_batches(rows: int, processes: int) -> None:
+    """Refuse batches of which processes cannot take equal parts.
+
+    Args:
+        rows: Rows of a batch.
+        processes: How many share it.
+
+    Raises:
+        ConfigError: They cannot.
+    """
+    if rows % processes:
+        raise ConfigError(
+            f"a batch of {rows} rows cannot be shared by {processes} processes: choose "
+            f"{setting('--batch-size')} so that they divide it"
+        )
