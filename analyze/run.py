@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from sparc.analyze.codes.code_sets import CodeSet
 from sparc.analyze.codes.encode import encode_missing, encode_permuted
+from sparc.analyze.codes.on_cluster import encode_missing_there, encode_permuted_there
 from sparc.analyze.codes.permutation import Permutation
 from sparc.analyze.codes.store import CodeLayout, CodeStore
 from sparc.analyze.codes.subject import Subject, choose_streams, open_subject
@@ -96,7 +97,7 @@ def analyze(
             with times.tables.running():
                 analysis = _prepare(subject, opened, folder, config, overwrite=overwrite)
             with times.codes.running():
-                analysis.encode(times)
+                analysis.encode(reducer, times)
             with times.tables.running():
                 if analysis.writer.finished:
                     analysis.writer.add_figures(figures(folder))
@@ -125,12 +126,19 @@ class _Analysis:
     code_sets: tuple[CodeSet, ...]
     steps: Sequence[Step]
 
-    def encode(self, times: AnalysisTimes) -> None:
-        """Write the codes that are missing."""
+    def encode(self, reducer: Reducer, times: AnalysisTimes) -> None:
+        """Write the codes that are missing.
+
+        A cluster's workers do so on their CPUs, unless this process has a GPU: codes of different
+        devices differ in the last bits.
+        """
         store, cache, config = self.context.store, self.context.cache, self.context.config
         if not any(store.missing(s) for s in self.code_sets if s.stored):
             return
         device = choose_device(config.device)
+        if reducer.distributed and device.type == "cpu":
+            self._encode_there(reducer)
+            return
         size = config.batch_size
         model = self.context.subject.model.to(device)
         encode_missing(store, cache, model, control="trained", batch_size=size, times=times)
@@ -141,6 +149,19 @@ class _Analysis:
         if untrained in self.code_sets:
             model = self.context.model(untrained).to(device)
             encode_missing(store, cache, model, control="untrained", batch_size=size, times=times)
+
+    def _encode_there(self, reducer: Reducer) -> None:
+        """Write the codes that are missing on the workers of a cluster."""
+        store, cache, config = self.context.store, self.context.cache, self.context.config
+        size, model = config.batch_size, self.context.subject.model
+        encode_missing_there(reducer, store, cache, model, control="trained", batch_size=size)
+        if config.permuted:
+            permutation = self.context.permutation
+            encode_permuted_there(reducer, store, cache, model, permutation, batch_size=size)
+        untrained = CodeSet("joint", "untrained")
+        if untrained in self.code_sets:
+            model = self.context.model(untrained)
+            encode_missing_there(reducer, store, cache, model, control="untrained", batch_size=size)
 
     def measure(self, reducer: Reducer, times: AnalysisTimes) -> None:
         """Make the pieces that are missing, the tables of them, and the summary."""

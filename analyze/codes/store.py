@@ -2,7 +2,8 @@
 
 A chunk of codes holds the rows of the same chunk of the activation cache, so row numbers are those
 of the cache. The layout is described in `REPORT.md`, which is normative. This module must not know
-how codes are computed (`sparc.analyze.codes.encode`) nor what is measured on them.
+how codes are computed (`sparc.analyze.codes.encode`) nor what is measured on them. One file, since
+what writes a chunk and what judges it must agree on its form.
 """
 
 import dataclasses
@@ -112,8 +113,8 @@ class CodeStore:
             if self._can_go_on(layout, code_sets) and self._has_flags(valid):
                 return
             say(f"{self._folder}/{CODES} is damaged: it is written again")
-        store = zarr_store(self._folder, CODES, read_only=False)
         attributes = {"format": FORMAT, "version": VERSION, **to_mapping(layout)}
+        store = zarr_store(self._folder, CODES, read_only=False)
         root = zarr.open_group(store, mode="w", attributes=attributes)
         for code_set in code_sets:
             root.require_group(code_set.path)
@@ -151,6 +152,11 @@ class CodeStore:
         written = [self._chunks_present(name) for name in self._arrays_of(code_set)]
         chunks = (chunk for chunk, rows in enumerate(self.counts) if rows)
         return [chunk for chunk in chunks if not all(chunk in chunks_of for chunks_of in written)]
+
+    def has(self, code_set: CodeSet, chunk: int) -> bool:
+        """Whether a chunk of a set has been written, as the folder says now."""
+        names = self._arrays_of(code_set)
+        return all(self._folder.exists(f"{CODES}/{name}/c/{chunk}/0") for name in names)
 
     def write(self, code_set: CodeSet, chunk: int, codes: CodeRows) -> None:
         """Write a chunk of a set.

@@ -414,7 +414,7 @@ def test_workers_do_not_change_a_byte(report, cache, saved_model, tmp_path, work
     assert files(tmp_path) == files(report.folder.local)
 
 
-def test_a_cluster_does_not_change_a_byte(report, cache, saved_model, tmp_path):
+def test_a_cluster_does_not_change_a_byte(report, cache, saved_model, tmp_path, capsys):
     distributed = pytest.importorskip("distributed")
     with distributed.LocalCluster(
         n_workers=1,
@@ -426,6 +426,7 @@ def test_a_cluster_does_not_change_a_byte(report, cache, saved_model, tmp_path):
         settings = without_scheduler(scheduler=cluster.scheduler_address)
         analyze(saved_model, cache.folder.local, tmp_path, settings)
     assert files(tmp_path) == files(report.folder.local)
+    assert "to be written by the workers of the cluster" in capsys.readouterr().err
 
 
 def test_chunks_of_another_size_give_the_same_counts(
