@@ -116,8 +116,8 @@ class FetchedValues:
     def _fetch(self, start: int, stop: int) -> npt.NDArray[Any]:
         if stop <= start:
             return np.zeros(0, self._dtype)
-        each = self._dtype.itemsize
-        content = self._file.slice(self._begin + start * each, (stop - start) * each)
+        size = self._dtype.itemsize
+        content = self._file.slice(self._begin + start * size, (stop - start) * size)
         return np.frombuffer(content, self._dtype)
 
 
