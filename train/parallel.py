@@ -16,8 +16,6 @@ Division = Literal["rows", "latents"]
 
 _NUMBER, _INDEX, _SHORT_INDEX, _FLAG = 4, 8, 4, 1
 """Bytes of a number, of a latent's number in codes and in offers, and of a yes or no."""
-FLOPS_PER_UPDATE = 12
-"""Operations of Adam on a weight."""
 
 
 class Cost(NamedTuple):
