@@ -193,7 +193,7 @@ def test_no_memory_stops_the_job_and_rejects_no_image(
 ) -> None:
     job.run(fake_dataset(CAPTIONS), tmp_path / "whole", config, build=fake_encoders())
 
-    def fail(*_arguments):
+    def fail(*_arguments, **_options):
         raise failure
 
     def build(specs, device):

@@ -23,6 +23,7 @@ import torch
 from sparc.common.cache.reader import ActivationCache
 from sparc.common.config import to_mapping
 from sparc.common.errors import SparcError
+from sparc.common.files.folder import Folder
 
 FLIPS = int(os.environ.get("SPARC_FLIPS", "120"))
 SEED = int(os.environ.get("SPARC_SEED", "0"))
@@ -58,22 +59,23 @@ def read_run(folder: Path, call) -> Iterator[Callable[[], Any]]:
     from sparc.train import loading
     from sparc.train.run import checkpoint, log, run_folder
 
+    run = Folder(folder)
     yield lambda: shown(call("train", "inspect", folder))
-    yield lambda: run_folder.RunRecord.read(folder)
+    yield lambda: run_folder.RunRecord.read(run)
     for name in (run_folder.METRICS_FILE, run_folder.TIMINGS_FILE):
-        yield lambda name=name: log.read_lines(folder, name)
+        yield lambda name=name: log.read_lines(run, name)
     model = loading.load_model
     yield lambda: model(folder).state_dict()
     yield lambda: loading.load_untrained(folder).state_dict()
 
     def checkpoints() -> Any:
         found = []
-        for step in checkpoint.good_steps(folder, run_folder.RunRecord.read(folder).model):
+        for step in checkpoint.good_steps(run, run_folder.RunRecord.read(run).model):
             there = model(folder)
-            state = checkpoint.load_checkpoint(folder, step, there)
-            parts = there.state_dict(), state.learner, state.window
+            state = checkpoint.load_checkpoint(run, step, there)
+            parts = there.state_dict(), dict(state.learner.tensors), state.window
             found.append((step, state.position, state.logged, *parts))
-        if len(found) < len(run_folder.saved_steps(folder)):
+        if len(found) < len(run_folder.saved_steps(run)):
             raise NoticedError("a damaged checkpoint is named and not used")
         return found
 
@@ -84,8 +86,8 @@ def read_sweep(folder: Path, call) -> Iterator[Callable[[], Any]]:
     from sparc.train.run import sweep
 
     yield lambda: shown(call("train", "inspect", folder))
-    yield lambda: sweep.read_index(folder)
-    yield lambda: sweep.read_failures(folder)
+    yield lambda: sweep.read_index(Folder(folder))
+    yield lambda: sweep.read_failures(Folder(folder))
     for run in sorted(path.parent for path in folder.glob("*/config.json")):
         yield from read_run(run, call)
 

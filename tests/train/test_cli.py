@@ -70,10 +70,10 @@ def wait_for_step(process, run, step):
 
 
 def test_killed_at_random_moments_and_resumed(tmp_path, small_cache, settings, undisturbed):
-    """SIGKILL, three times, at moments that fall into steps, logging and saving alike."""
+    """SIGKILL, twice, at moments that fall into steps, logging and saving alike."""
     run, moments = tmp_path / "run", random.Random(os.urandom(8))
     reached = 0
-    for _ in range(3):
+    for _ in range(2):
         process = start(small_cache, run, settings)
         wait_for_step(process, run, reached + moments.randrange(6, 60))
         time.sleep(moments.uniform(0, 0.05))
