@@ -13,7 +13,7 @@ from sparc.train.distributed.stopping import Stopping
 
 OPTIONS = [
     *("--latents", 96, "--k", 4, "--auxk", 8, "--dead-after", 150, "--batch-size", 64),
-    *("--steps", 110, "--lr", 3e-3, "--log-every", 7, "--checkpoint-every", 10),
+    *("--steps", 160, "--lr", 3e-3, "--log-every", 7, "--checkpoint-every", 10),
     *("--block-chunks", 4, "--residency", "stream"),
 ]
 
@@ -31,20 +31,22 @@ def test_killed_and_stopped_they_end_as_if_undisturbed(tmp_path, small_cache, un
     """Of both processes one is killed, one alone hears Ctrl-C; then `torchrun` hears SIGTERM."""
     run = tmp_path / "run"
     train = ["run", small_cache, run, *OPTIONS]
-    launcher = start(train, options=("--max-restarts", 2))
-    for number, (rank, sent) in enumerate([(0, signal.SIGKILL), (1, signal.SIGINT)], start=1):
-        wait_for_step(launcher, run, 25 * number)
+    launcher = start(train, options=("--max-restarts", 3))
+    for number, (rank, sent) in enumerate(
+        [(1, signal.SIGKILL), (0, signal.SIGKILL), (1, signal.SIGINT)], start=1
+    ):
+        wait_for_step(launcher, run, 30 * number)
         process = worker(launcher, rank)
         assert process is not None
         os.kill(process, sent)
         time.sleep(0.5)  # until `torchrun` has seen it
-    wait_for_step(launcher, run, 80)
+    wait_for_step(launcher, run, 120)
     launcher.send_signal(signal.SIGTERM)
     _, said = launcher.communicate(timeout=120)
     assert "another process of this training ended" in said
     # Of each pair that agreed to stop, the first speaks.
     assert said.count("interrupted; run the same command again") == 2
-    assert said.count("continuing after step") == 2
+    assert said.count("continuing after step") == 3
     assert not (run / "model.safetensors").exists()
     launcher = start(train)
     _, said = launcher.communicate(timeout=120)
