@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAGES := common extract train analyze pipelines
 
-.PHONY: demo test check lint types format clean
+.PHONY: demo test slow check lint types format clean
 
 demo: $(VENV)/demo.installed
 	$(BIN)/sparc-pipeline demo demo
@@ -13,6 +13,10 @@ demo: $(VENV)/demo.installed
 # threads ask for theirs.
 test: check
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+
+# What `make test` leaves out for its length.
+slow: $(VENV)/dev.installed
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m slow
 
 check: lint types
 

@@ -272,6 +272,7 @@ def on_two_nodes(script: str) -> str:
 SMALL = "--batch-size 64 --latents 32 --k 4 --steps 20 --device cpu"
 
 
+@pytest.mark.slow
 def test_two_nodes_of_slurm_train_one_model(shell, features, tmp_path) -> None:
     run = tmp_path / "run"
     script = on_two_nodes(block("--job-name=sparc-train"))

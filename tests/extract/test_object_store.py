@@ -71,6 +71,7 @@ def whole(run, tmp_path_factory) -> Path:
     return location
 
 
+@pytest.mark.slow
 def test_shards_under_faults_leave_what_one_command_leaves(
     run, whole, bucket, object_store
 ) -> None:
@@ -127,6 +128,7 @@ def test_a_chunk_that_is_spoilt_on_the_way_is_read_again(remote, monkeypatch) ->
         stored.read("a", "features", 1)
 
 
+@pytest.mark.slow
 def test_of_two_writers_one_waits_for_the_death_of_the_other(
     run, whole, bucket, monkeypatch
 ) -> None:

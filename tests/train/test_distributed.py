@@ -133,6 +133,7 @@ def test_a_resumed_run_counts_the_rows_of_all_processes(
     assert_same_run(run, whole)
 
 
+@pytest.mark.slow
 def test_a_run_of_one_goes_on_with_four_that_share_the_latents(tmp_path, small_cache, one):
     run = tmp_path / "run"
     shutil.copytree(one, run)

@@ -27,6 +27,7 @@ def undisturbed(tmp_path_factory, small_cache):
     return run
 
 
+@pytest.mark.slow
 def test_killed_and_stopped_they_end_as_if_undisturbed(tmp_path, small_cache, undisturbed):
     """Of both processes one is killed, one alone hears Ctrl-C; then `torchrun` hears SIGTERM."""
     run = tmp_path / "run"

@@ -12,6 +12,7 @@ BENCHMARK = Path(__file__).parents[1] / "benchmarks" / "on_gpu.py"
 NOT_NEEDED = ("zarr", "dask", "pyarrow", "google_crc32c", "numcodecs", "pandas", "scipy", "timm")
 
 
+@pytest.mark.slow
 def test_the_benchmark_checks_the_kernels_in_the_interpreter(tmp_path):
     pytest.importorskip("triton")
     environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
