@@ -7,7 +7,8 @@ says what they measure.
 
 import dataclasses
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import groupby
 
 import numpy as np
@@ -136,32 +137,20 @@ class _Analysis:
         if not any(store.missing(s) for s in self.code_sets if s.stored):
             return
         device = choose_device(config.device)
+        encode: Callable[..., None] = partial(encode_missing, times=times)
+        permute: Callable[..., None] = partial(encode_permuted, times=times)
         if reducer.distributed and device.type == "cpu":
-            self._encode_there(reducer)
-            return
+            encode = partial(encode_missing_there, reducer)
+            permute = partial(encode_permuted_there, reducer)
         size = config.batch_size
         model = self.context.subject.model.to(device)
-        encode_missing(store, cache, model, control="trained", batch_size=size, times=times)
+        encode(store, cache, model, control="trained", batch_size=size)
         if config.permuted:
-            permutation = self.context.permutation
-            encode_permuted(store, cache, model, permutation, batch_size=size, times=times)
+            permute(store, cache, model, self.context.permutation, batch_size=size)
         untrained = CodeSet("joint", "untrained")
         if untrained in self.code_sets:
             model = self.context.model(untrained).to(device)
-            encode_missing(store, cache, model, control="untrained", batch_size=size, times=times)
-
-    def _encode_there(self, reducer: Reducer) -> None:
-        """Write the codes that are missing on the workers of a cluster."""
-        store, cache, config = self.context.store, self.context.cache, self.context.config
-        size, model = config.batch_size, self.context.subject.model
-        encode_missing_there(reducer, store, cache, model, control="trained", batch_size=size)
-        if config.permuted:
-            permutation = self.context.permutation
-            encode_permuted_there(reducer, store, cache, model, permutation, batch_size=size)
-        untrained = CodeSet("joint", "untrained")
-        if untrained in self.code_sets:
-            model = self.context.model(untrained)
-            encode_missing_there(reducer, store, cache, model, control="untrained", batch_size=size)
+            encode(store, cache, model, control="untrained", batch_size=size)
 
     def measure(self, reducer: Reducer, times: AnalysisTimes) -> None:
         """Make the pieces that are missing, the tables of them, and the summary."""

@@ -37,6 +37,14 @@ class CodeSet(NamedTuple):
         return self not in _REORDERED
 
 
+def of_model(control: Literal["trained", "untrained"]) -> tuple[CodeSet, CodeSet]:
+    """The sets that a model makes of a row from the same products: joint and independent."""
+    return CodeSet("joint", control), CodeSet("independent", control)
+
+
+PERMUTED = CodeSet("joint", "permuted_before")
+"""The set that is made of permuted features."""
+
 _REORDERED = {
     CodeSet("joint", "permuted_after"): CodeSet("joint"),
     CodeSet("independent", "permuted"): CodeSet("independent"),

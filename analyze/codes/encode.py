@@ -14,8 +14,8 @@ import numpy.typing as npt
 import torch
 
 from sparc.analyze.codes.code_rows import CodeRows, concatenate
-from sparc.analyze.codes.code_sets import CodeSet
-from sparc.analyze.codes.parts import chunk_features, permuted_features
+from sparc.analyze.codes.code_sets import PERMUTED, CodeSet, of_model
+from sparc.analyze.codes.parts import chunk_features, permuted_chunks, permuted_features
 from sparc.analyze.codes.permutation import Permutation
 from sparc.analyze.codes.store import CodeStore
 from sparc.analyze.timings import AnalysisTimes
@@ -80,7 +80,7 @@ def encode_missing(
         batch_size: As for `encode_both`.
         times: Where the time goes.
     """
-    sets = (CodeSet("joint", control), CodeSet("independent", control))
+    sets = of_model(control)
     missing = sorted({chunk for code_set in sets for chunk in store.missing(code_set)})
     if not missing:
         return
@@ -118,8 +118,7 @@ def encode_permuted(
         batch_size: As for `encode_both`.
         times: Where the time goes.
     """
-    code_set = CodeSet("joint", "permuted_before")
-    missing = store.missing(code_set)
+    missing = store.missing(PERMUTED)
     if not missing:
         return
     wanted = set(missing)
@@ -129,16 +128,12 @@ def encode_permuted(
                 continue
             with times.codes.at(Phase.READ):
                 features = permuted_features(cache, store, permutation, block)
-            first = 0
-            for chunk in chunks:
-                rows = store.valid_rows(chunk)
+            for chunk, rows, part in permuted_chunks(store, permutation, block, features):
                 if chunk in wanted:
-                    part = {name: x[first : first + len(rows)] for name, x in features.items()}
                     with times.codes.at(Phase.ENCODE):
                         codes = encode_jointly(model, part, rows, batch_size=batch_size)
                     times.codes.add_rows(len(rows))
-                    write(chunk, {code_set: codes})
-                first += len(rows)
+                    write(chunk, {PERMUTED: codes})
 
 
 def _encode(

@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from functools import cached_property
 from typing import Literal
 
-from sparc.analyze.codes.code_sets import CodeSet
+from sparc.analyze.codes.code_sets import PERMUTED, CodeSet, of_model
 from sparc.analyze.codes.encode import encode_both, encode_jointly
-from sparc.analyze.codes.parts import chunk_features, permuted_features
+from sparc.analyze.codes.parts import chunk_features, permuted_chunks, permuted_features
 from sparc.analyze.codes.permutation import Permutation
 from sparc.analyze.codes.store import CodeStore
 from sparc.analyze.maths.reduction import Reducer
@@ -31,7 +31,8 @@ class _Work:
         location: Where the cache lies: an open one cannot be sent.
         model: The model, on the CPU.
         batch_size: As for `encode_both`.
-        units: What each task makes: chunks, or for permuted codes the number of a block.
+        sets: Which codes.
+        units: What each task makes of them: a chunk, or the chunks of a block of permuted rows.
         permutation: Which rows are encoded together in the permuted control.
     """
 
@@ -39,6 +40,7 @@ class _Work:
     location: str
     model: Sparc
     batch_size: int
+    sets: Sequence[CodeSet]
     units: Sequence[int]
     permutation: Permutation | None = None
 
@@ -70,13 +72,12 @@ def encode_missing_there(
     Raises:
         SparcError: Workers of the cluster died.
     """
-    sets = _sets(control)
+    sets = of_model(control)
     missing = sorted({chunk for code_set in sets for chunk in store.missing(code_set)})
     if missing:
         _say(f"codes ({control})", len(missing))
-        work = _Work(store, cache.folder.location, model, batch_size, missing)
-        task = _encode_trained if control == "trained" else _encode_untrained
-        reducer.reduce(task, _total, work, len(missing))
+        work = _Work(store, cache.folder.location, model, batch_size, sets, missing)
+        reducer.reduce(_encode, _total, work, len(missing))
 
 
 def encode_permuted_there(
@@ -93,21 +94,16 @@ def encode_permuted_there(
     Raises:
         SparcError: Workers of the cluster died.
     """
-    missing = set(store.missing(_PERMUTED))
+    missing = set(store.missing(PERMUTED))
     blocks = [
         number for number, chunks in enumerate(permutation.blocks) if not missing.isdisjoint(chunks)
     ]
     if blocks:
         _say("codes (permuted)", len(missing))
-        work = _Work(store, cache.folder.location, model, batch_size, blocks, permutation)
+        work = _Work(
+            store, cache.folder.location, model, batch_size, [PERMUTED], blocks, permutation
+        )
         reducer.reduce(_encode_permuted, _total, work, len(blocks))
-
-
-_PERMUTED = CodeSet("joint", "permuted_before")
-
-
-def _sets(control: Literal["trained", "untrained"]) -> tuple[CodeSet, CodeSet]:
-    return CodeSet("joint", control), CodeSet("independent", control)
 
 
 def _say(what: str, chunks: int) -> None:
@@ -118,22 +114,14 @@ def _total(written: Sequence[int]) -> int:
     return sum(written)
 
 
-def _encode_trained(work: _Work, number: int) -> int:
-    return _encode(work, number, _sets("trained"))
-
-
-def _encode_untrained(work: _Work, number: int) -> int:
-    return _encode(work, number, _sets("untrained"))
-
-
-def _encode(work: _Work, number: int, sets: tuple[CodeSet, CodeSet]) -> int:
+def _encode(work: _Work, number: int) -> int:
     """Write a chunk, unless that was done by a worker that died later; how many were written."""
     store, chunk = work.store, work.units[number]
-    if all(store.has(code_set, chunk) for code_set in sets):
+    if all(store.has(code_set, chunk) for code_set in work.sets):
         return 0
     features = chunk_features(work.cache, store, chunk)
     both = encode_both(work.model, features, store.valid_rows(chunk), batch_size=work.batch_size)
-    for code_set, codes in zip(sets, both, strict=True):
+    for code_set, codes in zip(work.sets, both, strict=True):
         store.write(code_set, chunk, codes)
     return 1
 
@@ -143,16 +131,12 @@ def _encode_permuted(work: _Work, number: int) -> int:
     store, permutation, block = work.store, work.permutation, work.units[number]
     assert permutation is not None
     chunks = permutation.blocks[block]
-    missing = {chunk for chunk in chunks if not store.has(_PERMUTED, chunk)}
+    missing = {chunk for chunk in chunks if not store.has(PERMUTED, chunk)}
     if not missing:
         return 0
     features = permuted_features(work.cache, store, permutation, block)
-    first = 0
-    for chunk in chunks:
-        rows = store.valid_rows(chunk)
+    for chunk, rows, part in permuted_chunks(store, permutation, block, features):
         if chunk in missing and len(rows):
-            part = {name: x[first : first + len(rows)] for name, x in features.items()}
             codes = encode_jointly(work.model, part, rows, batch_size=work.batch_size)
-            store.write(_PERMUTED, chunk, codes)
-        first += len(rows)
+            store.write(PERMUTED, chunk, codes)
     return len(missing)

@@ -4,7 +4,7 @@ A part has codes and, on demand, the features at the same places. This module mu
 measured.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial, reduce
 from typing import Any, TypeVar
 
@@ -211,3 +211,27 @@ def permuted_features(
 
         (features[stream],) = permutation.gather(block, position, read)
     return features
+
+
+def permuted_chunks(
+    store: CodeStore,
+    permutation: Permutation,
+    block: int,
+    features: Mapping[str, npt.NDArray[Any]],
+) -> Iterator[tuple[int, npt.NDArray[np.int64], dict[str, npt.NDArray[Any]]]]:
+    """The permuted features of a block, divided into its chunks.
+
+    Args:
+        store: The report's codes.
+        permutation: Which rows are encoded together.
+        block: The block.
+        features: From `permuted_features`.
+
+    Yields:
+        A chunk, its analysed rows, and the features at their places, by stream, (n, dim).
+    """
+    first = 0
+    for chunk in permutation.blocks[block]:
+        rows = store.valid_rows(chunk)
+        yield chunk, rows, {name: x[first : first + len(rows)] for name, x in features.items()}
+        first += len(rows)

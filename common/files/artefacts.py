@@ -1,6 +1,6 @@
 """Which kind of artefact a folder is, so that one given for another is answered with the next step.
 
-Artefacts are told from each other by the file that each of them has. This module must not know what
+Artefacts differ in the file by which they are recognized. This module must not know what
 else is in them.
 """
 

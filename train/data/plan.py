@@ -35,7 +35,7 @@ class Sharing(NamedTuple):
         return batch_rows if self.needs == "whole" else batch_rows // self.world
 
     def largest_part(self, block_rows: int, batch_rows: int) -> int:
-        """The most rows that a process needs of so many consecutive rows of an epoch."""
+        """The most rows that a process needs of this number of consecutive rows of an epoch."""
         batches, rest = divmod(block_rows, batch_rows)
         part = self.part(batch_rows)
         return batches * part + min(rest, part)

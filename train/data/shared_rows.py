@@ -187,7 +187,7 @@ class _Readers(NamedTuple):
 
     @staticmethod
     def of(chunks: int, *, first: int, world: int) -> "_Readers":
-        """Those of a block of which so many chunks of the epoch come before.
+        """Those of a block, by the number of chunks of the epoch that come before it.
 
         In turn, through all blocks of an epoch: of blocks with fewer chunks than processes, each
         reads one in a while.

@@ -81,7 +81,7 @@ class Selected(NamedTuple):
     def several(self) -> Tensor | None:
         """Which rows have at least two streams, which alone can select jointly, (rows,) bool.
 
-        None: all, if the model has so many.
+        None: all, if the model has at least two.
         """
         streams = len(self.features)
         return None if self.present is None or streams == 1 else self.present.sum(1) > 1
