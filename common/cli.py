@@ -31,7 +31,6 @@ from sparc.common.errors import ConfigError, SparcError, Terminated, on_command_
 from sparc.common.files.paths import path_here
 from sparc.common.progress import no_bar
 from sparc.common.text import printable, printable_lines
-from sparc.common.versions import version_line
 
 _FORMER = "former_"
 """Begins the name of a parameter for a setting's former name: no field is called so."""
@@ -84,6 +83,8 @@ def _first_question(config_class: type | None) -> str:
 
 def _show_version(asked: bool) -> None:
     if asked:
+        from sparc.common.versions import version_line  # looked up where it is asked for
+
         typer.echo(version_line())
         raise typer.Exit
 
