@@ -1,4 +1,4 @@
-"""What the pages show can be typed: Python that runs, specs that a shell leaves whole."""
+"""The Python of README and guide runs, and the figures of README are those of the demo's table."""
 
 import importlib
 import re
@@ -21,46 +21,19 @@ from sparc.train.model.network import Sparc
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
-PAGES = [README, *(path for path in ROOT.glob("*/*.md") if not path.parts[-2].startswith("."))]
 
-SPEC = re.compile(r"(?:timm|open_clip|transformers):[^\s'`\"]*[?&#]")
-"""A spec with a character that means something to a shell: `&` ends a command."""
-
-
-def test_specs_are_quoted_where_a_shell_would_take_them_apart():
-    found = 0
-    for page in PAGES:
-        for line in page.read_text().splitlines():
-            for spec in SPEC.finditer(line):
-                assert line[: spec.start()].count("'") % 2 == 1, f"{page.name}: {line}"
-                found += 1
-    assert found
-
-
-@pytest.mark.parametrize(
-    ("program", "command"),
-    [
-        ("extract", "run"),
-        ("analyze", "search"),
-        ("analyze", "name"),
-        ("analyze", "localize"),
-        ("pipelines", "demo"),
-        ("pipelines", "coco"),
-        ("pipelines", "open-images"),
-    ],
-)
-def test_the_help_says_to_quote_specs(call, program, command):
-    shown = " ".join(call(program, command, "--help").stdout.split())
-    assert "in quotes" in shown
-    assert not re.search(r"(?<!')name=spec", shown, re.IGNORECASE)
-
-
-PYTHON = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
+PAGES = [README, ROOT / "docs/encoders.md", *sorted(ROOT.glob("docs/guide/*.md"))]
+PYTHON = [
+    (page.relative_to(ROOT), block)
+    for page in PAGES
+    for block in re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL)
+]
 EXAMPLES = {
+    "front": "bias.associations.query",
     "arrays": "sparc.train(",
     "batches": "CacheWriter",
     "labels": "label_ids=labels",
-    "use": "sparc.load(",
+    "use": "model.push_to_hub(",
     "analyze": "report-test",
     "ask": "stability_of",
     "own model": "# my_models.py",
@@ -71,15 +44,54 @@ EXAMPLES = {
 
 def example(name: str) -> str:
     """The example that holds a text which no other one holds."""
-    found = [block for block in PYTHON if EXAMPLES[name] in block]
-    assert len(found) == 1, f"{len(found)} examples in README.md hold {EXAMPLES[name]!r}"
-    return found[0]
+    those = [block for _, block in PYTHON if EXAMPLES[name] in block]
+    assert len(those) == 1, f"{len(those)} examples hold {EXAMPLES[name]!r}"
+    return those[0]
 
 
 def test_every_example_in_python_is_known_to_a_test():
     known = [example(name) for name in EXAMPLES]
-    for block in PYTHON:
-        assert block in known, f"README.md has an example that no test runs:\n{block}"
+    for page, block in PYTHON:
+        assert block in known, f"{page} has an example that no test runs:\n{block}"
+
+
+FIGURES = {
+    "agreement on emoji": ("agreement, depth 3", "mispaired latents"),
+    "excess": ("excess of agreement", "untrained model"),
+    "NMSE": ("cross-reconstruction, NMSE (lower", "untrained model"),
+    "R@1": ("retrieval, R@1", "untrained model", "permuted rows"),
+    "finds tigers": ("in dino: the 30 most frequent emoji", "all images"),
+    "points at": ("dino: map of the name", "the image's centre"),
+}
+"""A row of README's table: by words that it alone holds, where the demo's table has its figures.
+
+The line of the three models, and those lines below it whose first figure is that of a control.
+"""
+
+
+def figures(text: str) -> list[str]:
+    """The figures of a line, each with its interval: 0.349 ±0.012."""
+    return re.findall(r"-?\d\.\d{3}(?: ±\d\.\d{3})?", text)
+
+
+def test_the_figures_of_the_readme_are_those_of_the_demo():
+    report = (ROOT / "docs/guide/reading-a-report.md").read_text()
+    table = re.search(r"```\n(\d+ rows of held-out.*?)```", report, re.DOTALL)[1]
+    shown = [row for row in README.read_text().splitlines() if figures(row) and row[0] == "|"]
+    assert len(shown) == len(FIGURES)
+    for row, (words, (line, *controls)) in zip(shown, FIGURES.items(), strict=True):
+        assert words in row
+        start = "agreement, depth 3" if words == "excess" else ""  # each depth has one
+        below = table[table.index(start) :].partition(line)[2].splitlines()
+        expected = figures(below[0])
+        assert len(expected) == 3
+        for control in controls:
+            expected.append(next(figures(entry)[0] for entry in below[1:] if control in entry))
+        assert figures(row) == expected, f"README says otherwise than the demo's table: {row}"
+
+
+def test_the_readme_is_short():
+    assert len(README.read_text().splitlines()) < 160
 
 
 def test_own_arrays_become_a_concept_with_a_name_in_ten_lines(tmp_path, monkeypatch, capsys):
@@ -107,6 +119,13 @@ def test_own_arrays_become_a_concept_with_a_name_in_ten_lines(tmp_path, monkeypa
         without.setitem(sys.modules, "pandas", None)
         exec(code[code.index("shared =") :], there)
     assert capsys.readouterr().out.splitlines() == printed.splitlines()[-3:]
+    Path("demo/reports").mkdir(parents=True)
+    Path("demo/reports/sparc").symlink_to(tmp_path / "report")
+    front = {}
+    exec(example("front"), front)
+    assert "owl" in front["report"].latent(front["owl"]).names["dino"]
+    assert str(front["report"].latent(front["owl"]).names) in capsys.readouterr().out
+    assert front["bias"].associations["associated"].any()
     exec(example("labels"), {**there, "labels": concept % 3})
     labelled = sparc.ActivationCache("labelled")
     assert labelled.rows(["label_ids"])["label_ids"].to_pylist() == [[c % 3] for c in concept]

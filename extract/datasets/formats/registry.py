@@ -67,8 +67,8 @@ images of its caches. What the reader says:
 
 `--split`, `--holdout`, `--limit`, `--labels` and missing images are the base class's business.
 `published/documents.py` reads JSON of any size, `published/lists.py` lists in text files,
-`published/safe_xml.py` XML that is not trusted. The new format gets a line in README's table and a
-test on a folder made by hand.
+`published/safe_xml.py` XML that is not trusted. The new format gets a line in
+the table of docs/guide/own-images.md and a test on a folder made by hand.
 
 Every command line reads this module: it imports no reader.
 """
