@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAGES := common extract train analyze pipelines
 
-.PHONY: demo test slow check lint types format clean
+.PHONY: demo test slow check lint types docs format clean tree
 
 demo: $(VENV)/demo.installed
 	$(BIN)/sparc-pipeline demo demo
@@ -24,13 +24,21 @@ lint: $(VENV)/dev.installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-# mypy does not follow the mapping of folders to sparc.*: it is shown a tree of links instead.
-types: $(VENV)/dev.installed
+types: $(VENV)/dev.installed tree
+	cd .mypy-tree && MYPYPATH=. ../$(BIN)/mypy --config-file ../pyproject.toml \
+	    --namespace-packages --explicit-package-bases -p sparc
+	cd .mypy-tree && MYPYPATH=. ../$(BIN)/mypy --config-file ../pyproject.toml ../docs/hooks
+
+# Pages to read, site/index.html, which opens by double click. A warning is an error.
+docs: $(VENV)/docs.installed tree
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+
+# Neither mypy nor mkdocstrings follows the mapping of folders to sparc.*: they are shown a tree of
+# links instead.
+tree:
 	mkdir -p .mypy-tree/sparc
 	for stage in $(STAGES); do ln -sfn ../../$$stage .mypy-tree/sparc/$$stage; done
 	ln -sfn ../../sparc/__init__.py .mypy-tree/sparc/__init__.py
-	cd .mypy-tree && MYPYPATH=. ../$(BIN)/mypy --config-file ../pyproject.toml \
-	    --namespace-packages --explicit-package-bases -p sparc
 
 format: $(VENV)/dev.installed
 	$(BIN)/ruff check --fix .
@@ -43,10 +51,14 @@ $(VENV)/dev.installed: pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install -e '.[dev]'
 	touch $@
 
+$(VENV)/docs.installed: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install -e '.[docs]'
+	touch $@
+
 $(VENV)/demo.installed: pyproject.toml pipelines/demo/requirements.txt | $(BIN)/python
 	$(BIN)/python -m pip install -e '.[demo]'
 	$(BIN)/python -m pip install --no-deps --require-hashes -r pipelines/demo/requirements.txt
 	touch $@
 
 clean:
-	rm -rf $(VENV) .mypy-tree build *.egg-info
+	rm -rf $(VENV) .mypy-tree build site *.egg-info
