@@ -28,7 +28,8 @@ from sparc.analyze.show.config import ShowConfig
 from sparc.analyze.stability.command import stability
 from sparc.analyze.stability.config import StabilityConfig
 from sparc.common import heap
-from sparc.common.cli import command, confirm, display, new_app, overwrite_option
+from sparc.common.cli.app import command, new_app, overwrite_option
+from sparc.common.cli.output import confirm, display
 
 app = new_app("Evaluate a trained dictionary: what its latents stand for and where streams agree.")
 

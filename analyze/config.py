@@ -6,6 +6,7 @@ from typing import Any
 
 from sparc.analyze import options
 from sparc.analyze.report.renderers.registry import check_suffix
+from sparc.common.cli.suggestions import streams
 from sparc.common.config import declared, option, to_mapping
 
 
@@ -17,6 +18,7 @@ class AnalyzeConfig:
         (),
         "A stream to analyse; repeat for more. All that model and cache share by default.",
         flag="--stream",
+        suggest=streams,
     )
     permuted: bool = option(True, "Measure the permuted controls, which pair unrelated rows.")
     untrained: bool = option(True, "Measure the control of the run's model before training.")

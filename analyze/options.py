@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from sparc.analyze.report.renderers.registry import RENDERERS
+from sparc.common.cli.suggestions import artefacts, constants, devices, streams
 from sparc.common.config import option
 from sparc.common.errors import ConfigError
 from sparc.common.timing.file import OPTION_HELP
@@ -30,6 +31,7 @@ def source(default: str, *, former: str | None = None) -> Any:
         f"The stream that encodes the query; {default} by default.",
         flag="--from",
         former=former,
+        suggest=streams,
     )
 
 
@@ -83,12 +85,12 @@ def trust_encoders() -> Any:
 
 def moved_run() -> Any:
     """The report's run."""
-    return option("", "Where the report's run is, if it has moved.")
+    return option("", "Where the report's run is, if it has moved.", suggest=artefacts("run"))
 
 
 def moved_cache() -> Any:
     """The report's cache."""
-    return option("", "Where the report's cache is, if it has moved.")
+    return option("", "Where the report's cache is, if it has moved.", suggest=artefacts("cache"))
 
 
 def moved_dataset() -> Any:
@@ -103,7 +105,9 @@ def seed(of: str) -> Any:
 
 def device(of: str) -> Any:
     """Where PyTorch computes."""
-    return option("auto", f"Where {of}: auto, cpu, cuda, cuda:1, …", changeable=True)
+    return option(
+        "auto", f"Where {of}: auto, cpu, cuda, cuda:1, …", changeable=True, suggest=devices
+    )
 
 
 def scheduler() -> Any:
@@ -112,6 +116,7 @@ def scheduler() -> Any:
         "threads",
         "Scheduler of the reductions: threads, sync, or a Dask cluster such as tcp://host:8786.",
         changeable=True,
+        suggest=constants("threads", "sync"),
     )
 
 

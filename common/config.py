@@ -6,7 +6,6 @@ the same fields into command line options. Cross-field rules live in the class's
 and raise `ConfigError`. This module must not know any particular configuration class.
 """
 
-import codecs
 import dataclasses
 import difflib
 import math
@@ -14,16 +13,20 @@ import numbers
 import os
 import types
 import typing
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal, NoReturn, TypeVar, Union, get_args, get_origin
 
 from sparc.common.errors import ConfigError, UnknownSettingError
 from sparc.common.files.paths import path_here
-from sparc.common.parsing import LARGEST, parse_toml
+from sparc.common.parsing import read_toml
 from sparc.common.text import shorten
 
 T = TypeVar("T")
+
+Suggest = Callable[[Mapping[str, Any], str], Iterable[str]]
+"""What a shell may offer for a value, by the arguments typed so far (by parameter) and the value's
+beginning. It reads folders of this machine and is quick: see `sparc.common.cli.suggestions`."""
 
 TABLES = (
     *("extract", "import_features", "train", "align", "match", "join", "save", "export"),
@@ -56,6 +59,7 @@ def option(
     changeable: bool = False,
     choices: Collection[str] | None = None,
     default_by: str | None = None,
+    suggest: Suggest | None = None,
 ) -> Any:
     """Declare a setting of a configuration dataclass.
 
@@ -76,6 +80,7 @@ def option(
         default_by: The setting that may decide another default. The field is then `UNSET` where
             no value is given, and the class's `__post_init__` has to call
             `sparc.common.defaults.set_defaults`.
+        suggest: What a shell offers for it; without it, the choices.
     """
     metadata = {
         "default": default,
@@ -88,6 +93,7 @@ def option(
         "changeable": changeable,
         "choices": choices,
         "default_by": default_by,
+        "suggest": suggest,
     }
     return dataclasses.field(default=UNSET if default_by else default, metadata=metadata)
 
@@ -291,28 +297,6 @@ def first_difference(
 def _option_name(field: "dataclasses.Field[Any]") -> str:
     """What the command line calls a setting, spelled like a field."""
     return (field.metadata.get("flag") or field.name).removeprefix("--").replace("-", "_")
-
-
-def read_toml(path: Path, what: str) -> dict[str, Any]:
-    """The tables of a TOML file that a person named.
-
-    Args:
-        path: The file.
-        what: What it is called in the error message.
-
-    Raises:
-        ConfigError: It cannot be read or is no TOML.
-    """
-    try:
-        with path.open("rb") as file:
-            content = file.read(LARGEST + 1)
-        if len(content) > LARGEST:
-            raise ValueError("it is too long")
-        return parse_toml(content.removeprefix(codecs.BOM_UTF8))  # of a Windows editor
-    except OSError as error:
-        raise ConfigError(f"cannot read {what} {path}: {error.strerror}") from error
-    except ValueError as error:
-        raise ConfigError(f"{path} is not valid TOML: {error}") from error
 
 
 def _read_table(path: Path, table: str) -> Mapping[str, Any]:

@@ -1,9 +1,9 @@
 """The exceptions of SPARC: one base class, a few kinds that a caller may want to distinguish.
 
 A message is one line that says what is wrong, where (file, row, stream) and what to do about it.
-The command line prints that line and ends with status 2; see `sparc.common.cli`. It speaks the
-language that it is answered in: what happens within `on_command_line` was typed there, and a
-`setting` is an option; all else was called from Python, where it is an argument.
+The command line prints that line and ends with status 2; see `sparc.common.cli.one_line`. It
+speaks the language that it is answered in: what happens within `on_command_line` was typed there,
+and a `setting` is an option; all else was called from Python, where it is an argument.
 """
 
 from collections.abc import Iterator

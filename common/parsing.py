@@ -4,10 +4,14 @@ Whoever reads a document afterwards may walk it by recursion, compute with its n
 texts as paths. This module must not know what a document means.
 """
 
+import codecs
 import json
 import math
 import tomllib
+from pathlib import Path
 from typing import Any
+
+from sparc.common.errors import ConfigError
 
 LARGEST = 1 << 25
 """Bytes of the longest document that is read: parsed, it may take fifty times as much."""
@@ -54,6 +58,28 @@ def parse_toml(content: bytes) -> dict[str, Any]:
     except RecursionError:
         raise ValueError(_TOO_DEEP) from None
     return document
+
+
+def read_toml(path: Path, what: str) -> dict[str, Any]:
+    """The tables of a TOML file that a person named.
+
+    Args:
+        path: The file.
+        what: What it is called in the error message.
+
+    Raises:
+        ConfigError: It cannot be read or is no TOML.
+    """
+    try:
+        with path.open("rb") as file:
+            content = file.read(LARGEST + 1)
+        if len(content) > LARGEST:
+            raise ValueError("it is too long")
+        return parse_toml(content.removeprefix(codecs.BOM_UTF8))  # of a Windows editor
+    except OSError as error:
+        raise ConfigError(f"cannot read {what} {path}: {error.strerror}") from error
+    except ValueError as error:
+        raise ConfigError(f"{path} is not valid TOML: {error}") from error
 
 
 _TOO_DEEP = f"it nests more than {DEEPEST} deep"

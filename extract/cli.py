@@ -5,13 +5,23 @@ from typing import Annotated
 
 import typer
 
-from sparc.common.cli import command, confirm, display, new_app, overwrite_option
+from sparc.common.cli.app import command, new_app, overwrite_option
+from sparc.common.cli.completion import autocompletion
+from sparc.common.cli.output import confirm, display
+from sparc.common.cli.suggestions import artefacts
 from sparc.extract.config import ExtractConfig
 from sparc.extract.importing.config import ImportConfig
 
 app = new_app("Encode images and captions with frozen encoders into an activation cache.")
 
-CacheArgument = Annotated[str, typer.Argument(metavar="CACHE", help="The cache: a folder or URL.")]
+CacheArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="CACHE",
+        help="The cache: a folder or URL.",
+        autocompletion=autocompletion(artefacts("cache")),
+    ),
+]
 
 
 @command(app, ExtractConfig, "extract")

@@ -10,6 +10,7 @@ from typing import Literal
 
 from sparc.common.cache.shards.shard import Shard
 from sparc.common.cache.thumbnails.sizes import SIDE, side_fault
+from sparc.common.cli.suggestions import devices
 from sparc.common.config import option, require_at_least
 from sparc.common.devices import ALL_DEVICES, check_device
 from sparc.common.errors import ConfigError
@@ -21,6 +22,7 @@ from sparc.extract.datasets.base import Captions, DatasetOptions, index_beside
 from sparc.extract.datasets.formats.registry import AUTO, CHOICES, FORMATS
 from sparc.extract.encoders import StreamSpec, parse_spec
 from sparc.extract.encoders.libraries import LIBRARIES
+from sparc.extract.encoders.suggestions import encoders, presets
 
 LOCAL = "local"
 """The scheduler of a cluster that is started on this machine."""
@@ -35,9 +37,12 @@ class ExtractConfig:
         "An encoder to run, as 'name=spec' in quotes; repeat for more. A spec is LIBRARY:MODEL, of "
         f"{', '.join(LIBRARIES)}.",
         flag="--stream",
+        suggest=encoders,
     )
     preset: str = option(
-        "", "The published models' streams, instead of --stream: dinov2-clip-b or dinov2-clip-l."
+        "",
+        "The published models' streams, instead of --stream: dinov2-clip-b or dinov2-clip-l.",
+        suggest=presets,
     )
     format: str = option(
         AUTO,
@@ -104,7 +109,7 @@ class ExtractConfig:
         "Longest side in pixels of the pictures that the cache keeps of its images, to show them "
         "without the dataset; 0 keeps none.",
     )
-    device: str = option("auto", "Where to encode: auto, cpu, cuda, cuda:1, …")
+    device: str = option("auto", "Where to encode: auto, cpu, cuda, cuda:1, …", suggest=devices)
     devices: str = option("", "Several devices, with a replica on each: all, or cuda:0,cuda:1,…")
     precision: Literal["auto", "float32", "bfloat16"] = option(
         "auto",

@@ -5,7 +5,8 @@ from typing import Annotated
 
 import typer
 
-from sparc.common.cli import command, display, new_app
+from sparc.common.cli.app import command, new_app
+from sparc.common.cli.output import display
 from sparc.pipelines.config import CocoConfig, DemoConfig, OpenImagesConfig
 
 app = new_app("Whole experiments: from a dataset to a report, with the three commands.")

@@ -4,6 +4,7 @@
 """
 
 import difflib
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -54,14 +55,21 @@ STAGES: Mapping[str, Stage] = {
 }
 
 
+COMPLETION = ("--install-completion", "--show-completion")
+"""What makes a shell complete commands at TAB."""
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """The console script.
 
     Args:
         arguments: What was typed after `sparc`; None: what this process was called with.
     """
-    name, *rest = (sys.argv[1:] if arguments is None else arguments) or [""]
-    if name in ("", "-h", "--help", "help"):
+    typed = sys.argv[1:] if arguments is None else arguments
+    name, *rest = typed or [""]
+    if "_SPARC_COMPLETE" in os.environ or name in COMPLETION:
+        import_home("sparc.pipelines.umbrella:app")(args=typed, prog_name="sparc")
+    elif name in ("", "-h", "--help", "help"):
         sys.stdout.write(help_text())
     elif name == "--version":
         sys.stdout.write(f"{import_home('sparc.common.versions:version_line')()}\n")
@@ -77,7 +85,11 @@ def help_text() -> str:
     lines = ["Usage: sparc COMMAND …", ""]
     for name, stage in STAGES.items():
         lines += [f"  {name:<9} {stage.help}", f"  {'':<9} {stage.example}", ""]
-    return "\n".join([*lines, "sparc COMMAND --help says more; sparc-COMMAND is the same.", ""])
+    lines += [
+        "sparc COMMAND --help says more; sparc-COMMAND is the same.",
+        "sparc --install-completion has your shell complete commands, options and streams at TAB.",
+    ]
+    return "\n".join([*lines, ""])
 
 
 def _unknown(name: str) -> str:

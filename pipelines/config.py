@@ -8,8 +8,11 @@ import dataclasses
 from pathlib import Path
 from typing import Literal
 
+from sparc.common.cli.suggestions import constants, devices
 from sparc.common.config import option, require_at_least
 from sparc.common.errors import ConfigError
+from sparc.extract.encoders.suggestions import encoders, presets
+from sparc.train.step.recipes.registry import RECIPES
 
 SCENES_TO_ALIGN = 320
 """Two rows each, which is half a row for each of the 1,280 values of EfficientNet-Lite0."""
@@ -23,13 +26,16 @@ class PublishedConfig:
     """
 
     recipe: str = option(
-        "published", "How to train: published, or a recipe of `sparc-train run --recipe`."
+        "published",
+        "How to train: published, or a recipe of `sparc-train run --recipe`.",
+        suggest=constants(*RECIPES),
     )
 
     streams: tuple[str, ...] = option(
         (),
         "An encoder as 'name=spec' in quotes, instead of the published ones; repeat for more.",
         flag="--stream",
+        suggest=encoders,
     )
     limit: int | None = option(None, "Only the first N images of each split.")
     latents: int | None = option(None, "Size of the dictionary; 8192 as published.")
@@ -38,7 +44,7 @@ class PublishedConfig:
     epochs: int | None = option(None, "Passes over the training rows; 50 as published.")
     steps: int | None = option(None, "Stop training after N steps.")
     seed: int | None = option(None, "Seed of the weights.")
-    device: str | None = option(None, "Where to compute: cpu, cuda, cuda:1, …")
+    device: str | None = option(None, "Where to compute: cpu, cuda, cuda:1, …", suggest=devices)
     settings: Path | None = option(
         None, "TOML file with tables [extract], [train] and [analyze] for the three commands."
     )
@@ -48,7 +54,7 @@ class PublishedConfig:
 class CocoConfig(PublishedConfig):
     """The settings of `sparc-pipeline coco`."""
 
-    preset: str = option("dinov2-clip-b", "The published models' streams.")
+    preset: str = option("dinov2-clip-b", "The published models' streams.", suggest=presets)
     train_split: str = option("train", "The split to learn from.")
     test_split: str = option("val", "The split to measure on.")
     captions: Literal["each", "join", "first"] = option(
@@ -60,7 +66,7 @@ class CocoConfig(PublishedConfig):
 class OpenImagesConfig(PublishedConfig):
     """The settings of `sparc-pipeline open-images`."""
 
-    preset: str = option("dinov2-clip-l", "The published models' streams.")
+    preset: str = option("dinov2-clip-l", "The published models' streams.", suggest=presets)
     train_split: str = option("train", "The split to learn from.")
     test_split: str = option("test", "The split to measure on.")
     captions: Literal["each", "join", "first"] = option(

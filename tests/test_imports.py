@@ -102,7 +102,12 @@ LEVELS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("notebook",),
         ("call",),
     ),
-    "pipelines": (("config", "commands"), ("stages",), ("published", "demo", "doctor"), ("cli",)),
+    "pipelines": (
+        ("config", "commands"),
+        ("umbrella", "stages"),
+        ("published", "demo", "doctor"),
+        ("cli",),
+    ),
 }
 MOST_MODULES = 15
 """In a folder: what a reader takes in at a glance."""

@@ -6,7 +6,10 @@ from typing import Annotated
 import typer
 
 from sparc.common import heap
-from sparc.common.cli import command, confirm, display, new_app, overwrite_option
+from sparc.common.cli.app import command, new_app, overwrite_option
+from sparc.common.cli.completion import autocompletion
+from sparc.common.cli.output import confirm, display
+from sparc.common.cli.suggestions import artefacts
 from sparc.common.errors import ConfigError
 from sparc.train.align.config import AlignConfig
 from sparc.train.config import TrainConfig
@@ -18,11 +21,25 @@ from sparc.train.save.config import SaveConfig
 
 app = new_app("Train one dictionary of sparse latents shared by the streams of a cache.")
 
-Cache = Annotated[str, typer.Argument(metavar="CACHE", help="An activation cache: folder or URL.")]
-Run = Annotated[str, typer.Argument(metavar="RUN", help="The run: folder or URL.")]
+_CACHES = autocompletion(artefacts("cache"))
+_RUNS = autocompletion(artefacts("run"))
+
+Cache = Annotated[
+    str,
+    typer.Argument(
+        metavar="CACHE", help="An activation cache: folder or URL.", autocompletion=_CACHES
+    ),
+]
+Run = Annotated[
+    str, typer.Argument(metavar="RUN", help="The run: folder or URL.", autocompletion=_RUNS)
+]
 Source = Annotated[
     str,
-    typer.Argument(metavar="RUN", help="A finished run, a saved model, or a hub repository."),
+    typer.Argument(
+        metavar="RUN",
+        help="A finished run, a saved model, or a hub repository.",
+        autocompletion=_RUNS,
+    ),
 ]
 Out = Annotated[str, typer.Argument(metavar="OUT", help="The resulting model: folder or URL.")]
 Exported = Annotated[
@@ -39,6 +56,7 @@ Moved = Annotated[
         metavar="CACHE",
         help="Where the cache is, if it has moved or lies behind a URL.",
         show_default=False,
+        autocompletion=_CACHES,
     ),
 ]
 Overwrite = Annotated[bool, overwrite_option("run")]

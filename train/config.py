@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any, Literal, Self, get_args
 
+from sparc.common.cli.suggestions import artefacts, devices, streams
 from sparc.common.config import UNSET, declared, option, require_at_least, require_choice
 from sparc.common.defaults import set_defaults
 from sparc.common.errors import ConfigError
@@ -118,7 +119,10 @@ class TrainConfig:
     """
 
     streams: tuple[str, ...] = option(
-        (), "A stream to learn from; repeat for more. All of them by default.", flag="--stream"
+        (),
+        "A stream to learn from; repeat for more. All of them by default.",
+        flag="--stream",
+        suggest=streams,
     )
     latents: int = option(
         0,
@@ -207,7 +211,7 @@ class TrainConfig:
     precision: Precision = option(
         "float32", "Precision of matrix products; tf32 and bfloat16 need a GPU."
     )
-    device: str = option("auto", "Where to train: auto, cpu, cuda, cuda:1, …")
+    device: str = option("auto", "Where to train: auto, cpu, cuda, cuda:1, …", suggest=devices)
     kernels: str = option(
         AUTO_KERNELS,
         "Implementation of the sparse operations; auto takes the first that is installed and "
@@ -227,7 +231,11 @@ class TrainConfig:
         added=True,
     )
     block_chunks: int = option(8, "Chunks that are shuffled as one block.")
-    validation: str = option("", "A second cache to measure on; training does not depend on it.")
+    validation: str = option(
+        "",
+        "A second cache to measure on; training does not depend on it.",
+        suggest=artefacts("cache"),
+    )
     log_every: int = option(50, "Steps between lines of metrics.jsonl.")
     checkpoint_every: int = option(1000, "Steps between checkpoints.", changeable=True)
     tensorboard: bool = option(
@@ -307,6 +315,7 @@ class TrainConfig:
         "A run or saved model, such as an imported dictionary, whose streams start from its "
         "weights; repeat for more. The other streams start at random.",
         added=True,
+        suggest=artefacts("run"),
     )
 
     def __post_init__(self) -> None:

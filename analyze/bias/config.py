@@ -4,6 +4,7 @@ import dataclasses
 from typing import Literal
 
 from sparc.analyze import options
+from sparc.common.cli.suggestions import attributes
 from sparc.common.config import option
 from sparc.common.errors import ConfigError, setting
 
@@ -17,9 +18,12 @@ class BiasConfig:
         "class:<name or key>, words:<word>,<word>,… (or words:@<file>) in captions, "
         "column:<column of rows.parquet>[=<value>], or "
         "table:<CSV or Parquet with sample_id>#<column>[=<value>].",
+        suggest=attributes,
     )
     against: str = option(
-        "", "A second attribute: images that have exactly one of the two are compared."
+        "",
+        "A second attribute: images that have exactly one of the two are compared.",
+        suggest=attributes,
     )
     mode: Literal["independent", "joint"] = option(
         "independent",

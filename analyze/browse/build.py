@@ -33,7 +33,7 @@ from sparc.analyze.browse.views import MadeViews, make_views
 from sparc.analyze.report.digests import DIGESTS_FILE
 from sparc.analyze.report.folder import Report
 from sparc.analyze.report.sources import open_cache
-from sparc.common.cli import flag_of
+from sparc.common.cli.options import flag_of
 from sparc.common.config import to_mapping
 from sparc.common.errors import CacheError
 from sparc.common.files.folder import Folder

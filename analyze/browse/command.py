@@ -5,7 +5,7 @@ from typing import Annotated
 
 from sparc.analyze.arguments import REPORT, SITE
 from sparc.analyze.browse.config import BrowseConfig
-from sparc.common.cli import confirm, display
+from sparc.common.cli.output import confirm, display
 from sparc.common.errors import ConfigError
 
 

@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 from sparc.analyze import options
+from sparc.common.cli.suggestions import artefacts, attributes
 from sparc.common.config import option
 from sparc.common.errors import ConfigError
 
@@ -33,11 +34,13 @@ class BrowseConfig:
         (),
         "Which latents go with this attribute, as for `sparc-analyze bias`, or with 'ATTRIBUTE "
         "against ATTRIBUTE'; repeat for more.",
+        suggest=attributes,
     )
     compare: tuple[str, ...] = option(
         (),
         "Another report on the same encoders to stand beside this one, its run at hand; "
         "repeat for more.",
+        suggest=artefacts("report"),
     )
     export: Path | None = option(
         None,

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from sparc.analyze.arguments import REPORT
 from sparc.analyze.concepts.config import ConceptsConfig
-from sparc.common.cli import display
+from sparc.common.cli.output import display
 
 
 def concepts(report: Annotated[str, REPORT], config: ConceptsConfig) -> None:

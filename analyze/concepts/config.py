@@ -3,6 +3,7 @@
 import dataclasses
 
 from sparc.analyze import options
+from sparc.common.cli.suggestions import classes, streams
 from sparc.common.config import option
 from sparc.common.errors import ConfigError, setting
 from sparc.common.files.paths import ending
@@ -15,11 +16,14 @@ class ConceptsConfig:
     """Which latents are wanted."""
 
     shared: bool = option(False, "Only latents that all streams share.")
-    only: str = option("", "Only latents of this stream that no other stream has.")
+    only: str = option("", "Only latents of this stream that no other stream has.", suggest=streams)
     all: bool = option(False, "With --only: also latents that no word and no class goes with.")
-    lacking: str = option("", "Only latents that all streams but this one share.")
+    lacking: str = option("", "Only latents that all streams but this one share.", suggest=streams)
     of_class: str = option(
-        "", "Only latents that go with this class: its name or key.", flag="--class"
+        "",
+        "Only latents that go with this class: its name or key.",
+        flag="--class",
+        suggest=classes,
     )
     word: str = option("", "Only latents that have this word among their names.")
     limit: int = option(20, "Number of latents to show; 0: all. A file of --out has all.")

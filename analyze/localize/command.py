@@ -4,7 +4,7 @@ from typing import Annotated
 
 from sparc.analyze.arguments import IMAGES, RUN
 from sparc.analyze.localize.config import LocalizeConfig
-from sparc.common.cli import display
+from sparc.common.cli.output import display
 from sparc.common.text import printable
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Literal
 
 from sparc.analyze import options
+from sparc.common.cli.suggestions import artefacts, streams
 from sparc.common.config import option
 from sparc.common.errors import ConfigError
 
@@ -37,10 +38,15 @@ class LocalizeConfig:
     )
     layers: int = option(3, "Number of last layers that the method attention uses.")
     streams: tuple[str, ...] = option(
-        (), "A stream to show; repeat for more. All by default.", flag="--stream"
+        (),
+        "A stream to show; repeat for more. All by default.",
+        flag="--stream",
+        suggest=streams,
     )
     arrays: bool = option(False, "Also write every map as a .npy array.")
-    report: str = option("", "With --cache: its report, to add the scores to.")
+    report: str = option(
+        "", "With --cache: its report, to add the scores to.", suggest=artefacts("report")
+    )
     max_images: int = option(
         200, "With --cache: number of images to score, drawn at random.", former="max_pictures"
     )

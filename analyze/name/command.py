@@ -4,7 +4,7 @@ from typing import Annotated
 
 from sparc.analyze.arguments import REPORT
 from sparc.analyze.name.config import NameConfig
-from sparc.common.cli import display
+from sparc.common.cli.output import display
 
 
 def name(report: Annotated[str, REPORT], config: NameConfig) -> None:

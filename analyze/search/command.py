@@ -4,7 +4,7 @@ from typing import Annotated
 
 from sparc.analyze.arguments import REPORT
 from sparc.analyze.search.config import SearchConfig
-from sparc.common.cli import display
+from sparc.common.cli.output import display
 
 
 def search(report: Annotated[str, REPORT], config: SearchConfig) -> None:

@@ -4,6 +4,7 @@ import dataclasses
 from pathlib import Path
 
 from sparc.analyze import options
+from sparc.common.cli.suggestions import streams
 from sparc.common.config import option
 from sparc.common.errors import ConfigError, setting
 from sparc.common.text import listed
@@ -19,7 +20,9 @@ class SearchConfig:
     image: Path | None = option(None, "Search by the image in this file.", former="picture")
     row: int | None = option(None, "Search by this row of the cache.")
     latent: int | None = option(None, "Search by this latent alone.")
-    into: str = option("", "The stream in whose space images are searched.", flag="--in")
+    into: str = option(
+        "", "The stream in whose space images are searched.", flag="--in", suggest=streams
+    )
     results: int = option(12, "Images to list.")
     sheet: Path | None = options.sheet()
     source: str = options.source("the only one that can")

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from sparc.analyze.arguments import REPORT
 from sparc.analyze.show.config import ShowConfig
-from sparc.common.cli import display
+from sparc.common.cli.output import display
 
 
 def show(report: Annotated[str, REPORT], config: ShowConfig) -> None:

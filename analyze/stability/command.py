@@ -4,7 +4,7 @@ from typing import Annotated
 
 from sparc.analyze.arguments import OTHER_RUN, RUN
 from sparc.analyze.stability.config import StabilityConfig
-from sparc.common.cli import display
+from sparc.common.cli.output import display
 
 
 def stability(

@@ -5,23 +5,14 @@ else is in them.
 """
 
 from collections.abc import Collection
-from typing import Literal
 
 from sparc.common.errors import SparcError
 from sparc.common.files.durable import is_leftover
 from sparc.common.files.folder import Folder
+from sparc.common.files.kinds import FILES, Kind
 from sparc.common.files.lock import LOCK_FILE
 from sparc.common.parsing import parse_object
 from sparc.common.text import shorten
-
-Kind = Literal["cache", "run", "report", "site"]
-
-_FILES: dict[Kind, str] = {
-    "cache": "cache.json",
-    "report": "report.json",
-    "run": "config.json",
-    "site": "site.json",
-}
 
 _CALLED: dict[Kind, str] = {
     "cache": "an activation cache",
@@ -40,7 +31,7 @@ _MADE_BY: dict[Kind, str] = {
 
 def kind_of(folder: Folder) -> Kind | None:
     """What a folder seems to be, by its files; None where it is no artefact."""
-    return next((kind for kind, file in _FILES.items() if folder.exists(file)), None)
+    return next((kind for kind, file in FILES.items() if folder.exists(file)), None)
 
 
 def instead(wanted: Kind, folder: Folder) -> str:
@@ -53,7 +44,7 @@ def instead(wanted: Kind, folder: Folder) -> str:
     command = _MADE_BY[wanted]
     kind = kind_of(folder)
     if kind is None or kind == wanted:
-        missing = f"no {_FILES[wanted]}" if folder.exists() else "there is no such folder"
+        missing = f"no {FILES[wanted]}" if folder.exists() else "there is no such folder"
         return f"{missing}; `{command}` makes one"
     source = _recorded(folder, kind, wanted)
     if source:
@@ -120,7 +111,7 @@ def refuse_inside_artefact(folder: Folder) -> None:
         SparcError: It does; says which one that is.
     """
     for above in folder.above():
-        for kind, file in _FILES.items():
+        for kind, file in FILES.items():
             try:
                 document = parse_object(above.read(file))
             except (OSError, ValueError, SparcError):
@@ -135,7 +126,7 @@ def refuse_inside_artefact(folder: Folder) -> None:
 def _recorded(folder: Folder, kind: Kind, wanted: Kind) -> str:
     """Where an artefact says that what it was made from is; empty where it does not."""
     try:
-        document = parse_object(folder.read(_FILES[kind]))
+        document = parse_object(folder.read(FILES[kind]))
     except (OSError, ValueError, SparcError):
         return ""
     data = document.get("data") if kind == "run" else document

@@ -1,14 +1,17 @@
 """The command line `sparc-doctor`: what this machine has, and what is missing."""
 
+from typing import Annotated
+
 import typer
 
-from sparc.common.cli import command, display
+from sparc.common.cli.app import VERSION, command
+from sparc.common.cli.output import display
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+app = typer.Typer(pretty_exceptions_enable=False, rich_markup_mode=None)
 
 
 @command(app)
-def doctor() -> None:
+def doctor(version: Annotated[bool, VERSION] = False) -> None:  # noqa: ARG001 - it shows itself
     """Say what this machine and installation have for SPARC, and how to get what is missing.
 
     Exit status 1 if a package is missing or too old that commands need.

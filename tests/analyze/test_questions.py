@@ -24,7 +24,8 @@ from sparc.analyze.search.config import SearchConfig
 from sparc.analyze.show.config import ShowConfig
 from sparc.analyze.stability.config import StabilityConfig
 from sparc.common.cache.arrays import write_arrays
-from sparc.common.cli import command, display, new_app
+from sparc.common.cli.app import command, new_app
+from sparc.common.cli.output import display
 from sparc.common.config import load_config, option
 from sparc.common.errors import ConfigError
 

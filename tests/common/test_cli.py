@@ -8,7 +8,7 @@ PROGRAM = """
 import dataclasses, errno, os, signal, time
 from typing import Annotated, Literal
 import typer
-from sparc.common.cli import command, new_app
+from sparc.common.cli.app import command, new_app
 from sparc.common.config import option
 from sparc.common.defaults import set_defaults
 from sparc.common.errors import SparcError
@@ -188,7 +188,7 @@ def test_a_signal_to_a_process_that_is_ending_shows_no_traceback():
     """`torchrun` sends SIGTERM to the others when one of its processes has died."""
     code = """
 import atexit, os, signal
-from sparc.common.cli import one_line_errors
+from sparc.common.cli.one_line import one_line_errors
 from sparc.common.errors import SparcError
 atexit.register(lambda: os.kill(os.getpid(), signal.SIGTERM))
 with one_line_errors(debug=False):

@@ -12,10 +12,10 @@ from sparc.common.config import (
     from_mapping,
     load_config,
     option,
-    read_toml,
     to_mapping,
 )
 from sparc.common.errors import ConfigError
+from sparc.common.parsing import read_toml
 
 
 @dataclasses.dataclass(frozen=True)

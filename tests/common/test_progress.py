@@ -3,7 +3,7 @@
 import io
 
 from sparc.common import progress
-from sparc.common.cli import display
+from sparc.common.cli.output import display
 
 
 class Terminal(io.StringIO):

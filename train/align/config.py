@@ -4,6 +4,7 @@ import dataclasses
 import math
 from collections.abc import Sequence
 
+from sparc.common.cli.suggestions import devices
 from sparc.common.config import option, require_at_least
 from sparc.common.errors import ConfigError, setting
 
@@ -33,6 +34,7 @@ class AlignConfig:
     device: str = option(
         "auto",
         "Where to compute, in double precision: auto, cpu, cuda, cuda:1, …",
+        suggest=devices,
         changeable=True,
     )
 

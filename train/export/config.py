@@ -2,6 +2,7 @@
 
 import dataclasses
 
+from sparc.common.cli.suggestions import streams
 from sparc.common.config import option
 from sparc.common.registry import summaries
 from sparc.train.dictionaries.formats.registry import WRITABLE
@@ -13,5 +14,8 @@ class ExportConfig:
 
     to: str = option("saelens", f"The format. {summaries(WRITABLE)}.", choices=WRITABLE)
     streams: tuple[str, ...] = option(
-        (), "A stream to export; repeat for more. All of them by default.", flag="--stream"
+        (),
+        "A stream to export; repeat for more. All of them by default.",
+        flag="--stream",
+        suggest=streams,
     )

@@ -3,6 +3,7 @@
 import dataclasses
 from typing import Any
 
+from sparc.common.cli.suggestions import devices, streams
 from sparc.common.config import option, require_at_least
 from sparc.train.align.config import NEVER_ALIGN, AlignConfig
 from sparc.train.config import ErrorScale, ModelConfig, Precision, TrainConfig
@@ -17,7 +18,7 @@ class JoinConfig:
     Settings with the name of one of `sparc-train run` mean the same.
     """
 
-    stream: str = option("", "The stream of the cache that joins.")
+    stream: str = option("", "The stream of the cache that joins.", suggest=streams)
     epochs: int = option(20, "Passes over the cache; 0 leaves the stream as its closed form.")
     steps: int = option(0, "Steps to train in place of whole epochs; 0 trains whole epochs.")
     batch_size: int = option(256, "Rows per step.")
@@ -51,7 +52,9 @@ class JoinConfig:
     precision: Precision = option(
         "float32", "Precision of matrix products; tf32 and bfloat16 need a GPU."
     )
-    device: str = option("auto", "Where to train: auto, cpu, cuda, cuda:1, …", changeable=True)
+    device: str = option(
+        "auto", "Where to train: auto, cpu, cuda, cuda:1, …", changeable=True, suggest=devices
+    )
     kernels: str = option(
         AUTO_KERNELS,
         "Implementation of the sparse operations, as of sparc-train run.",

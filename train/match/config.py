@@ -2,6 +2,7 @@
 
 import dataclasses
 
+from sparc.common.cli.suggestions import devices
 from sparc.common.config import option, require_at_least
 
 
@@ -18,7 +19,9 @@ class MatchConfig:
         "two streams; fewer times if nothing changes.",
     )
     seed: int = option(42, "Seed of the sample.")
-    device: str = option("auto", "Where to encode: auto, cpu, cuda, cuda:1, …", changeable=True)
+    device: str = option(
+        "auto", "Where to encode: auto, cpu, cuda, cuda:1, …", changeable=True, suggest=devices
+    )
 
     def __post_init__(self) -> None:
         for name, smallest in (("rows", 2), ("rounds", 0), ("seed", 0)):

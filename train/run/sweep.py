@@ -29,7 +29,6 @@ from sparc.common.config import (
     declared,
     first_difference,
     from_mapping,
-    read_toml,
     to_mapping,
     with_current_names,
 )
@@ -38,7 +37,7 @@ from sparc.common.documents import DocumentKind, seal
 from sparc.common.errors import ConfigError, RunError
 from sparc.common.files.folder import Folder
 from sparc.common.files.parquet import read_parquet
-from sparc.common.parsing import parse_object
+from sparc.common.parsing import parse_object, read_toml
 from sparc.common.text import printable, reason
 from sparc.train.config import TrainConfig
 from sparc.train.run.log import read_lines, steps_made

@@ -4,6 +4,7 @@ import dataclasses
 import functools
 from collections.abc import Mapping
 
+from sparc.common.cli.suggestions import streams
 from sparc.common.config import option
 from sparc.common.errors import ConfigError, setting
 from sparc.common.streams.info import check_name
@@ -14,7 +15,10 @@ class SaveConfig:
     """Which streams are saved, and what they are called."""
 
     streams: tuple[str, ...] = option(
-        (), "A stream to save; repeat for more. All of them by default.", flag="--stream"
+        (),
+        "A stream to save; repeat for more. All of them by default.",
+        flag="--stream",
+        suggest=streams,
     )
     rename: tuple[str, ...] = option((), "Another name for a stream, PRESENT=NEW; repeat for more.")
 

@@ -1,0 +1,1 @@
+"""The plumbing of the command lines: options from settings, errors in one line, completion."""
