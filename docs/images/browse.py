@@ -1,4 +1,4 @@
-"""Takes README's picture of a page of `sparc-analyze browse`, with a Chromium that has no window.
+"""Takes the guide's picture of a page of `sparc-analyze browse`, with a windowless Chromium.
 
 After `make demo`:  .venv/bin/python docs/images/browse.py demo/site --latent 275
 """
