@@ -47,6 +47,7 @@ from sparc.common.devices import choose_device
 from sparc.common.errors import CacheError
 from sparc.common.files.folder import Folder
 from sparc.common.files.lock import exclusive
+from sparc.common.files.shipped import recorded
 from sparc.common.progress import progress, say
 from sparc.common.timing.file import check_timings_file
 from sparc.common.timing.phases import Phase
@@ -246,9 +247,9 @@ def _prepare(
     writer = ReportWriter.open(
         folder,
         ReportInfo(
-            run=_absolute(subject.location),
+            run=recorded(subject.location),
             model_sha256=subject.digest,
-            cache=_absolute(cache.folder.location),
+            cache=recorded(cache.folder.location),
             manifest_digest=info.manifest_digest,
             streams=streams,
             stream_digests={s: cache.streams[s].origin.digest for s in streams},
@@ -278,9 +279,3 @@ def _prepare(
         config=config,
     )
     return _Analysis(context=context, writer=writer, code_sets=code_sets, steps=steps)
-
-
-def _absolute(location: str) -> str:
-    """A location that is valid in any folder; a URL or a hub repository already is."""
-    local = Folder(location).local
-    return str(local.absolute()) if local is not None and local.exists() else location

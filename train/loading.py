@@ -11,6 +11,7 @@ from torch import Tensor
 from sparc.common.errors import RunError
 from sparc.common.files.artefacts import instead
 from sparc.common.files.folder import Folder
+from sparc.common.files.shipped import located
 from sparc.train.model.files import CONFIG_FILE, WEIGHTS_FILE, read_config, require_weights
 from sparc.train.model.hub import download, is_repository_id
 from sparc.train.model.initialize import initial_model
@@ -33,13 +34,14 @@ def load(location: str | os.PathLike[str]) -> Sparc:
 
     Args:
         location: The folder of a run or of a saved model (a path or fsspec URL), or the id
-            `owner/name` of a repository on the Hugging Face Hub.
+            `owner/name` of a repository on the Hugging Face Hub; or `demo`, a small model of three
+            streams that ships with the package.
 
     Raises:
         RunError: Nothing is there, or what is there is no SPARC model, is damaged, or is a run that
             has not finished.
     """
-    location = os.fspath(location)
+    location = located(location, "run")
     folder = Folder(location)
     if not folder.exists(CONFIG_FILE):
         if folder.exists(SWEEP_FILE):

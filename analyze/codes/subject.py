@@ -4,7 +4,6 @@ A cache from other encoders than those that the model was trained on is refused.
 """
 
 import dataclasses
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from sparc.common.cache.reader import ActivationCache
 from sparc.common.config import to_mapping
 from sparc.common.errors import CacheError
 from sparc.common.files.folder import Folder
+from sparc.common.files.shipped import located
 from sparc.common.parsing import parse_object
 from sparc.common.streams.info import StreamInfo
 from sparc.common.streams.origin import encoder_difference
@@ -55,16 +55,17 @@ def open_subject(location: str | Path) -> Subject:
     Raises:
         RunError: It does not exist, is damaged, or the run has not finished.
     """
+    location = located(location, "run")
     untrained: Sparc | None = None
     trained_on: tuple[StreamInfo, ...] | None
     if _is_run(location):
         model, untrained = load_model(location), load_untrained(location)
         trained_on = RunRecord.read(Folder(location)).data.streams
     else:
-        source = open_source(os.fspath(location))
+        source = open_source(location)
         model, trained_on = source.model, tuple(source.streams()) or None
     return Subject(
-        location=str(location),
+        location=location,
         model=model,
         untrained=untrained,
         digest=digest(model),
@@ -129,7 +130,7 @@ def _refuse_other_encoder(
         )
 
 
-def _is_run(location: str | Path) -> bool:
+def _is_run(location: str) -> bool:
     """Whether a folder is, or claims to be, a run: a saved model has no `format`."""
     folder = Folder(location)
     if not folder.exists(CONFIG_FILE):

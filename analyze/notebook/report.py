@@ -75,7 +75,7 @@ class Report(folder.Report):
         report.search(row=7, stream="dino")
 
     Args:
-        location: The report's folder or URL.
+        location: The report's folder or URL; or `demo`, a small report that ships with the package.
         cache: Where the report's cache is, if it has moved.
         run: Where its run is, if it has moved.
         dataset: Where the images of its cache are, if they have moved.

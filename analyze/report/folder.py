@@ -18,6 +18,7 @@ from sparc.analyze.report.earlier import current_figures
 from sparc.analyze.report.info import INFO_FILE, ReportInfo
 from sparc.common.errors import ConfigError, ReportError
 from sparc.common.files.folder import Folder
+from sparc.common.files.shipped import located
 from sparc.common.parsing import parse_object
 
 if TYPE_CHECKING:  # it brings PyTorch along, and a summary needs the tables alone
@@ -30,14 +31,14 @@ class Report:
     """A finished report, opened for reading.
 
     Args:
-        location: The report's folder or URL.
+        location: The report's folder or URL; or `demo`, a small report that ships with the package.
 
     Raises:
         ReportError: There is no report, or it has not been finished.
     """
 
     def __init__(self, location: str | os.PathLike[str]) -> None:
-        self.folder = Folder(location)
+        self.folder = Folder(located(location, "report"))
         self.info = ReportInfo.read(self.folder)
         if not self.folder.exists(SUMMARY_FILE):
             command = shlex.join(

@@ -12,6 +12,7 @@ from sparc.analyze.report.folder import Report
 from sparc.common.cache.reader import ActivationCache
 from sparc.common.errors import CacheError, RunError, setting
 from sparc.common.files.paths import recorded_here
+from sparc.common.files.shipped import located
 from sparc.train.loading import load
 from sparc.train.model.network import Sparc
 
@@ -76,9 +77,10 @@ def open_model(report: Report, location: Location = "") -> Sparc:
         RunError: It does not exist, or is another model.
     """
     way_out = f"say with {setting('--run')} where the run of {report.folder} is"
-    where = os.fspath(location) or recorded_here(
+    given = os.fspath(location) or recorded_here(
         report.info.run, artefact=report.folder, way_out=way_out
     )
+    where = located(given, "run")
     if not location and not os.path.exists(where):  # it would be looked for on the hub
         raise RunError(f"{where} is not here: {way_out}")
     try:

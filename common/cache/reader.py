@@ -34,6 +34,7 @@ from sparc.common.cache.stored import StoredStreams
 from sparc.common.cache.thumbnails.reader import Thumbnails
 from sparc.common.errors import CacheError, DamagedCacheError, IncompleteCacheError
 from sparc.common.files.folder import Folder
+from sparc.common.files.shipped import located
 from sparc.common.streams.info import StreamInfo
 from sparc.common.text import shorten
 
@@ -71,7 +72,7 @@ class ActivationCache:
     """An activation cache, opened for reading.
 
     Args:
-        location: The cache's folder or URL.
+        location: The cache's folder or URL; or `demo`, held-out rows that ship with the package.
 
     Raises:
         CacheError: There is no cache, or it is of another version.
@@ -79,7 +80,9 @@ class ActivationCache:
     """
 
     def __init__(self, location: str | os.PathLike[str] | Folder) -> None:
-        self.folder = location if isinstance(location, Folder) else Folder(location)
+        if not isinstance(location, Folder):
+            location = Folder(located(location, "cache"))
+        self.folder = location
         self.info = CacheInfo.read(self.folder)
         self._require_plausible()
         self.stored = StoredStreams(self.folder, self.info)

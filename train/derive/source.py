@@ -7,6 +7,7 @@ from torch import Tensor
 
 from sparc.common.config import to_mapping
 from sparc.common.files.folder import Folder
+from sparc.common.files.shipped import located
 from sparc.common.streams.info import StreamInfo
 from sparc.train.derive.history import History
 from sparc.train.loading import load
@@ -43,6 +44,7 @@ def open_source(location: str) -> Source:
     Raises:
         RunError: There is no such model.
     """
+    location = located(location, "run")
     model = load(location)
     folder = Folder(location)
     if not folder.exists(CONFIG_FILE):  # a hub repository

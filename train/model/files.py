@@ -22,7 +22,9 @@ CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
 
 _BYTES = 4
-"""Of a parameter: they are float32."""
+"""Of a parameter in memory and, mostly, in the file: they are float32."""
+_FEWEST_BYTES = 2
+"""Of a parameter in the file, where a model that is to be small was written in float16."""
 
 
 def read_config(folder: Folder) -> ModelConfig:
@@ -69,7 +71,7 @@ def read_history(folder: Folder) -> History:
 def read_weights(
     folder: Folder, name: str, config: ModelConfig, like: Mapping[str, Tensor]
 ) -> dict[str, Tensor]:
-    """Read a model's weights from safetensors.
+    """Read a model's weights from safetensors, in the type that they were written in.
 
     Args:
         folder: Where they lie.
@@ -112,7 +114,7 @@ def require_weights(folder: Folder, config: ModelConfig) -> None:
         length = folder.size_of(WEIGHTS_FILE)
     except FileNotFoundError as error:
         raise RunError(f"{where} is not there") from error
-    if config.parameters * _BYTES > length:
+    if config.parameters * _FEWEST_BYTES > length:
         raise RunError(
             f"{where} has {size(length)}: it is cut off, or {CONFIG_FILE} describes another model"
         )

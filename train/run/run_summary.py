@@ -7,6 +7,7 @@ from typing import Any
 
 from sparc.common.config import plain
 from sparc.common.files.folder import Folder
+from sparc.common.files.shipped import located
 from sparc.common.text import amount, printable
 from sparc.train.config import TrainConfig
 from sparc.train.derive.history import History
@@ -35,6 +36,7 @@ def describe_folder(location: str | os.PathLike[str]) -> str:
     folder = Folder(location)
     if folder.exists(SWEEP_FILE):
         return "\n".join(_sweep_lines(folder))
+    folder = Folder(located(location, "run"))
     if is_saved_model(folder):
         return "\n".join(_model_lines(folder))
     return "\n".join(_run_lines(folder))

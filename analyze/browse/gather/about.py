@@ -9,6 +9,7 @@ from sparc.analyze.report.folder import Report
 from sparc.analyze.report.sources import open_model
 from sparc.common.errors import SparcError
 from sparc.common.files.folder import Folder
+from sparc.common.files.shipped import located
 from sparc.train.run.run_folder import RunRecord, is_run
 
 
@@ -40,7 +41,7 @@ def open_run(report: Report, location: str) -> Run | str:
         if location:
             raise
         return str(error)
-    where = location or report.info.run
+    where = located(location or report.info.run, "run")
     folder = Folder(where)
     record = RunRecord.read(folder) if is_run(folder) else None
     subject = Subject(

@@ -1,15 +1,22 @@
+import shutil
 import signal
 import subprocess
 import time
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import torch
 
+from sparc.analyze.report.folder import Report
+from sparc.common.cache.reader import ActivationCache
 from sparc.common.files.folder import Folder
 from sparc.pipelines.config import DemoConfig
 from sparc.pipelines.demo.dataset import SceneSettings, write_scenes
 from sparc.pipelines.demo.pipeline import demo_stages
+from sparc.pipelines.demo.shipped import Demo, write_rows, write_run, write_shipped
 from sparc.train.config import TrainConfig
+from sparc.train.loading import load
 from sparc.train.run.run_folder import RunRecord
 
 SMALL = (
@@ -158,3 +165,40 @@ def test_names_are_looked_for_where_something_reads_them(tmp_path, specs, stages
     listed = demo_stages(tmp_path, DemoConfig(streams=specs), ())
     assert len(listed) == stages
     assert sum("localize" in stage.arguments for stage in listed) == stages - 10
+
+
+def test_what_ships_is_made_from_a_finished_demo_wherever_it_lies(finished, tmp_path):
+    demo, _ = finished
+    write_run(Demo(demo), tmp_path / "run")
+    write_rows(Demo(demo), tmp_path / "cache")
+    model = load(tmp_path / "run").state_dict()
+    for name, weights in load(demo / "runs/sparc").state_dict().items():
+        assert torch.equal(model[name], weights.half().float())
+    shipped, held_out = (
+        ActivationCache(place) for place in (tmp_path / "cache", demo / "caches/test")
+    )
+    firsts = held_out.rows().to_pylist()[::2]  # a scene has two captions
+    assert shipped.rows().to_pylist() == [
+        {**row, "row": number} for number, row in enumerate(firsts)
+    ]
+    for stream in held_out.stream_names:
+        np.testing.assert_array_equal(
+            shipped.features(stream, 0), held_out.features(stream, 0)[::2]
+        )
+    assert len(shipped.thumbnails.encoded(range(12))) == 12
+    moved = shutil.copytree(demo, tmp_path / "elsewhere")
+    for part, write in (("run", write_run), ("cache", write_rows)):
+        write(Demo(moved), tmp_path / "again" / part)
+        paths = [path for path in (tmp_path / part).rglob("*") if path.is_file()]
+        assert paths
+        for path in paths:
+            twin = tmp_path / "again" / path.relative_to(tmp_path)
+            assert path.read_bytes() == twin.read_bytes()
+            assert str(demo).encode() not in path.read_bytes()
+
+
+@pytest.mark.slow
+def test_the_card_of_what_ships_says_what_its_report_says(finished, tmp_path):
+    write_shipped(finished[0], tmp_path / "ships")
+    found = Report(tmp_path / "ships/report").summary["codes_r_at_1/independent/trained"]
+    assert f"on \\`cache\\` {found:.4f}" in (tmp_path / "ships/README.md").read_text()
