@@ -1,6 +1,9 @@
 """Text that comes from datasets, made safe to show: it is data, never markup or control codes."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+
+_HANGING = 4
+"""By how much the rest of a line that is too long is indented."""
 
 
 def printable(text: str) -> str:
@@ -17,6 +20,30 @@ def shorten(text: str, width: int) -> str:
     """Printable text of at most `width` characters, an ellipsis where it was cut."""
     shown = printable(text)
     return shown if len(shown) <= width else shown[: width - 1] + "…"
+
+
+def folded(text: str, width: int) -> str:
+    """Text whose lines are at most `width` characters, where words allow it.
+
+    What a line has too much goes on below it, further to the right than it began, so that a row of
+    a table is still one row to the eye.
+    """
+    return "\n".join(part for line in text.split("\n") for part in _parts(line, width))
+
+
+def _parts(line: str, width: int) -> Iterator[str]:
+    indent = min(len(line) - len(line.lstrip(" ")), width // 4)
+    if len(line) > width:  # a heading of columns may begin far to the right
+        line = line if line[:width].strip() else " " * indent + line.lstrip(" ")
+    while len(line) > width:
+        end = line.rfind("  ", max(indent + 1, width // 2), width + 1)  # between two columns
+        if end < 0:
+            end = line.rfind(" ", indent + 1, width + 1)
+        if end < 0 or not line[:end].strip():
+            break
+        yield line[:end].rstrip(" ")
+        line = " " * (indent + _HANGING) + line[end:].lstrip(" ")
+    yield line
 
 
 def reason(error: BaseException) -> str:

@@ -7,8 +7,11 @@ import difflib
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from shutil import get_terminal_size
+from textwrap import wrap
 from typing import NamedTuple
 
+from sparc.common.cli.one_line import standard_streams
 from sparc.common.lazy import import_home
 
 
@@ -65,7 +68,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     Args:
         arguments: What was typed after `sparc`; None: what this process was called with.
     """
-    typed = sys.argv[1:] if arguments is None else arguments
+    with standard_streams():
+        _main(sys.argv[1:] if arguments is None else arguments)
+
+
+def _main(typed: Sequence[str]) -> None:
     name, *rest = typed or [""]
     if "_SPARC_COMPLETE" in os.environ or name in COMPLETION:
         import_home("sparc.pipelines.umbrella:app")(args=typed, prog_name="sparc")
@@ -81,14 +88,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def help_text() -> str:
-    """The commands, each with an example."""
+    """The commands in the order of use, each with an example."""
+    width, below = get_terminal_size().columns - 1, " " * 12
     lines = ["Usage: sparc COMMAND …", ""]
     for name, stage in STAGES.items():
-        lines += [f"  {name:<9} {stage.help}", f"  {'':<9} {stage.example}", ""]
-    lines += [
-        "sparc COMMAND --help says more; sparc-COMMAND is the same.",
-        "sparc --install-completion has your shell complete commands, options and streams at TAB.",
-    ]
+        lines += [
+            *wrap(f"  {name:<9} {stage.help}", width, subsequent_indent=below),
+            *wrap(stage.example, width, initial_indent=below, subsequent_indent=below),
+            "",
+        ]
+    lines += wrap("sparc COMMAND --help says more; sparc-COMMAND is the same.", width)
+    completes = "has your shell complete commands, options and streams at TAB."
+    lines += wrap(f"sparc --install-completion {completes}", width)
     return "\n".join([*lines, ""])
 
 

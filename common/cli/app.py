@@ -15,7 +15,7 @@ from typing import Annotated, Any
 import typer
 
 from sparc.common.cli.groups import Commands, command_class
-from sparc.common.cli.one_line import one_line_errors
+from sparc.common.cli.one_line import one_line_errors, standard_streams
 from sparc.common.cli.options import DEBUG, options_of, typed_settings
 from sparc.common.config import load_config
 from sparc.common.errors import on_command_line
@@ -32,23 +32,36 @@ def _show_version(asked: bool) -> None:
         raise typer.Exit
 
 
+IN_ALL = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+"""What typer's contexts are alike in, in every program."""
+
 VERSION = typer.Option(
     "--version", callback=_show_version, is_eager=True, help="Show the version and exit."
 )
 """The option of every program that says its version."""
 
 
-def new_app(help: str, lookup: type[Commands] = Commands) -> typer.Typer:
+class Program(typer.Typer):
+    """A typer application that can be started without a terminal, and stopped by its reader."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Run it with what was typed."""
+        with standard_streams():
+            return super().__call__(*args, **kwargs)
+
+
+def new_app(help: str, lookup: type[Commands] = Commands) -> Program:
     """A typer application in the style of all SPARC commands.
 
     Args:
         help: What its commands are for.
         lookup: How its commands are looked up.
     """
-    app = typer.Typer(
+    app = Program(
         cls=lookup,
         help=help,
         no_args_is_help=True,
+        context_settings=IN_ALL,
         pretty_exceptions_enable=False,
         rich_markup_mode=None,
     )

@@ -2,7 +2,9 @@
 
 import dataclasses
 import difflib
+import functools
 import shlex
+from shutil import get_terminal_size
 from typing import Any
 
 from typer.core import TyperCommand, TyperGroup
@@ -14,7 +16,31 @@ _CLOSE = 0.65
 """How alike a command and what was typed must be at least, if arguments follow as of `run`."""
 
 
-class Commands(TyperGroup):
+_NARROW = 80
+"""Columns of a terminal in which an option and what it does have room beside each other."""
+
+_OPTION_COLUMNS = 12
+"""Of a narrower one, those of options: what it does begins below an option that is longer."""
+
+_SENTENCE = 500
+"""Characters of the first sentence of a help, which a list of commands shows whole."""
+
+
+class _Narrow:
+    """A command whose help can be read in a narrow terminal, too."""
+
+    def get_help(self, ctx: Any) -> str:
+        """What `--help` shows."""
+        formatter = ctx.make_formatter()
+        columns = get_terminal_size().columns
+        if columns < _NARROW:
+            formatter.width = columns - 2
+            formatter.write_dl = functools.partial(formatter.write_dl, col_max=_OPTION_COLUMNS)
+        self.format_help(ctx, formatter)  # type: ignore[attr-defined]
+        return str(formatter.getvalue().rstrip("\n"))
+
+
+class Commands(_Narrow, TyperGroup):
     """Commands; one that was left out is told from one that is misspelt."""
 
     def _main_shell_completion(
@@ -23,6 +49,13 @@ class Commands(TyperGroup):
         variable = complete_var or f"_{prog_name}_COMPLETE".replace("-", "_").upper()
         with answering_shell(variable):
             super()._main_shell_completion(ctx_args, prog_name, variable)
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """List the commands, each with a whole sentence."""
+        commands = {name: self.get_command(ctx, name) for name in self.list_commands(ctx)}
+        rows = [(name, one.get_short_help_str(_SENTENCE)) for name, one in commands.items() if one]
+        with formatter.section("Commands"):
+            formatter.write_dl(rows)
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """The command that is asked for."""
@@ -42,7 +75,7 @@ def command_class(config_class: type | None) -> type[TyperCommand]:
     """A command whose first setting is what people type without its option."""
     hint = _first_question(config_class)
 
-    class Asking(TyperCommand):
+    class Asking(_Narrow, TyperCommand):
         def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
             # A shell asks for the value of the last option: with it, typer would parse no argument.
             if ctx.resilient_parsing and args and args[-1].startswith("-"):

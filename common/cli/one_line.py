@@ -2,11 +2,14 @@
 
 import atexit
 import errno
+import os
 import select
 import signal
 import sys
 import types
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import Any, NoReturn
 
 from sparc.common.errors import SparcError, Terminated
@@ -70,6 +73,34 @@ class one_line_errors:  # noqa: N801 - reads as a statement, like contextlib.sup
                 else ""
             )
             _leave(f"error: {printable(f'{error.strerror}{where}')}{advice}", status=2)
+
+
+@contextmanager
+def standard_streams() -> Iterator[None]:
+    """Hold while a program runs, which may have been started without any (`>&-`).
+
+    What opens a file would otherwise open it as standard output, say. What cannot be written, such
+    as a help to a full disk, is one line here, too, and nothing where the reader has gone away.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            opened = os.open(os.devnull, os.O_RDWR)
+            if opened != number:
+                os.dup2(opened, number)
+                os.close(opened)
+            setattr(sys, name, open(number, "w" if number else "r"))  # noqa: SIM115 - as Python's
+    try:
+        yield
+        sys.stdout.flush()
+    except OSError as error:
+        if error.errno is None or "--debug" in sys.argv:
+            raise
+        if error.errno != errno.EPIPE:
+            with suppress(OSError):
+                sys.stderr.write(f"error: {printable(error.strerror or str(error))}\n")
+        # Python writes what is left when it ends, and would say that it cannot.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        raise SystemExit(1 if error.errno == errno.EPIPE else 2) from None
 
 
 def _printable_warning(*arguments: Any, **options: Any) -> str:

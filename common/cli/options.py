@@ -17,6 +17,10 @@ _FORMER = "former_"
 """Begins the name of a parameter for a setting's former name: no field is called so."""
 
 
+_LONGEST_METAVAR = 40
+"""Characters of a list of choices that stands beside its option."""
+
+
 def options_of(config_class: type | None, table: str) -> list[inspect.Parameter]:
     """An option for each field, and `--config`.
 
@@ -78,6 +82,8 @@ def _option(field: "dataclasses.Field[Any]", hint: Any, default: str) -> inspect
     if suggest is None and choices is not None:
         suggest = constants(*choices)
     metavar = f"<{'|'.join(choices)}>" if choices is not None else None
+    if metavar is not None and len(metavar) > _LONGEST_METAVAR:
+        metavar = "<name>"  # the help lists them
     info = typer.Option(
         _both_ways(flag, hint),
         help=field.metadata["help"] + default,

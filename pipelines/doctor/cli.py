@@ -4,10 +4,10 @@ from typing import Annotated
 
 import typer
 
-from sparc.common.cli.app import VERSION, command
+from sparc.common.cli.app import IN_ALL, VERSION, Program, command
 from sparc.common.cli.output import display
 
-app = typer.Typer(pretty_exceptions_enable=False, rich_markup_mode=None)
+app = Program(context_settings=IN_ALL, pretty_exceptions_enable=False, rich_markup_mode=None)
 
 
 @command(app)

@@ -1,3 +1,4 @@
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -64,6 +65,12 @@ def prepared() -> None:
 def many() -> None:
     for number in range(100_000):
         typer.echo(number)
+
+@command(app)
+def files() -> None:
+    if os.open(os.devnull, os.O_RDONLY) < 3:
+        raise SystemExit(9)
+    typer.echo("x")
 
 @command(app)
 def bar() -> None:
@@ -176,6 +183,16 @@ def test_a_reader_that_has_gone_away_is_no_error(program) -> None:
         process.stdout.close()
         assert process.stderr.read() == b""
     assert process.returncode == 1
+
+
+def test_a_program_runs_without_standard_streams_and_says_what_it_cannot_write(program) -> None:
+    """What opens a file must not get the number of standard output, to which others write."""
+    command = shlex.join([sys.executable, str(program.path)])
+    script = f"{command} files >&- 2>&-; echo $?; {command} -h >&-; echo $?"
+    script += f"; {command} -h >/dev/full; echo $?" if Path("/dev/full").exists() else "; echo 2"
+    done = subprocess.run(["sh", "-c", script], capture_output=True, text=True, timeout=60)
+    assert done.stdout.split() == ["0", "0", "2"]
+    assert done.stderr in ("error: No space left on device\n", "")
 
 
 def test_progress_goes_to_standard_error(program) -> None:

@@ -91,3 +91,26 @@ def test_every_program_says_its_version(stage, capsys):
     main(["--version"])
     assert capsys.readouterr().out == line
     assert sparc_package.__version__ == importlib.metadata.version("sparc-sae")
+
+
+@pytest.mark.parametrize("columns", [60, 100])
+def test_every_help_fits_its_terminal(columns):
+    from typer.testing import CliRunner
+
+    from sparc.common.lazy import import_home
+
+    runner = CliRunner(env={"COLUMNS": str(columns)})
+    for stage in STAGES.values():
+        app = import_home(stage.home)
+        names = (
+            [
+                [info.name or info.callback.__name__.replace("_", "-")]
+                for info in app.registered_commands
+            ]
+            if app.registered_callback
+            else []
+        )
+        for words in ([], *names):
+            shown = runner.invoke(app, [*words, "-h"]).stdout
+            assert max(map(len, shown.splitlines())) <= columns
+            assert "..." not in shown.partition("Commands:")[2]

@@ -31,7 +31,7 @@ def test_the_command_shows_a_line_for_each_thing_and_ends_well():
 
 def test_every_extra_for_users_is_explained():
     project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
-    assert set(project["optional-dependencies"]) == {*_FOR, "demo", "dev"}
+    assert set(project["optional-dependencies"]) == {*_FOR, "demo", "dev", "docs"}
 
 
 @pytest.fixture

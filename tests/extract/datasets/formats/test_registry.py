@@ -177,7 +177,7 @@ app(["run", "--help"])
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     shown = "".join(done.stdout.split())
-    assert f"--format<auto|{'|'.join(FORMATS)}>" in shown
+    assert "--format<name>How" in shown  # a list of all would be wider than a terminal
     for name, entry in FORMATS.items():
         assert f"{name}: {entry.summary}".replace(" ", "") in shown
 
