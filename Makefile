@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAGES := common extract train analyze pipelines
 
-.PHONY: demo test slow check lint types docs format clean tree
+.PHONY: demo test slow lowest check lint types docs editor dist format clean tree
 
 demo: $(VENV)/demo.installed
 	$(BIN)/sparc-pipeline demo demo
@@ -17,6 +17,14 @@ test: check
 # What `make test` leaves out for its length.
 slow: $(VENV)/dev.installed
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m slow
+
+# The suite with the lowest releases that pyproject.toml allows, in an environment of its own.
+lowest:
+	$(PYTHON) -m venv $(VENV)-lowest
+	$(VENV)-lowest/bin/python -m pip install packaging
+	$(VENV)-lowest/bin/python tests/support/lowest.py > $(VENV)-lowest/lowest.txt
+	$(VENV)-lowest/bin/python -m pip install --constraint $(VENV)-lowest/lowest.txt -e '.[dev]'
+	OMP_NUM_THREADS=1 $(VENV)-lowest/bin/python -m pytest -n 2 --dist loadfile
 
 check: lint types
 
@@ -33,8 +41,22 @@ types: $(VENV)/dev.installed tree
 docs: $(VENV)/docs.installed tree
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
-# Neither mypy nor mkdocstrings follows the mapping of folders to sparc.*: they are shown a tree of
-# links instead.
+# That an editor finds what is imported from sparc: Pyright is Pylance's checker. A module that
+# nothing finds is an error of it.
+editor: $(VENV)/dev.installed tree
+	$(BIN)/python -m pip install 'pyright[nodejs]>=1.1.400'
+	$(BIN)/python -m pyright pipelines tests/test_sparc.py | tee .mypy-tree/pyright.txt | tail -n 1
+	! grep 'Import "sparc.* could not be resolved' .mypy-tree/pyright.txt
+
+# Source distribution, and the wheel that is built from it; both are checked.
+dist: $(BIN)/python
+	rm -rf dist build *.egg-info
+	$(BIN)/python -m pip install 'build>=1.2' 'twine>=6'
+	$(BIN)/python -m build
+	$(BIN)/python -m twine check --strict dist/*
+
+# Neither mypy, Pyright nor mkdocstrings follows the mapping of folders to sparc.*: they are shown a
+# tree of links instead.
 tree:
 	mkdir -p .mypy-tree/sparc
 	for stage in $(STAGES); do ln -sfn ../../$$stage .mypy-tree/sparc/$$stage; done
@@ -61,4 +83,4 @@ $(VENV)/demo.installed: pyproject.toml pipelines/demo/requirements.txt | $(BIN)/
 	touch $@
 
 clean:
-	rm -rf $(VENV) .mypy-tree build site *.egg-info
+	rm -rf $(VENV) $(VENV)-lowest .mypy-tree build dist site *.egg-info
