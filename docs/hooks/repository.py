@@ -29,6 +29,8 @@ ELSEWHERE = {
     "parallel.md": "train/PARALLEL.md",
     "figures.md": "tests/benchmarks/README.md",
     "security.md": "SECURITY.md",
+    "contributing.md": "CONTRIBUTING.md",
+    "changelog.md": "CHANGELOG.md",
 }
 """By page of the site, the file of the repository that it shows."""
 

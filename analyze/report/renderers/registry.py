@@ -4,7 +4,7 @@ To add one, write a file in this folder with a function from a `Page` to the fil
 
     def render(page: Page) -> str:
         rows = [
-            f"<tr><td>{html.escape(line.text)}<td>{column.cell(line)}"
+            f"<tr><td>{html.escape(line.text)}<td>{column.cell(line).text}"
             for section in page.sections
             for _, line in page.shown(section)
             for column in page.columns
