@@ -29,7 +29,7 @@ PYTHON = [
     for block in re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL)
 ]
 EXAMPLES = {
-    "front": "bias.associations.query",
+    "front": 'sparc.load("demo")',
     "arrays": "sparc.train(",
     "batches": "CacheWriter",
     "labels": "label_ids=labels",
@@ -94,6 +94,21 @@ def test_the_readme_is_short():
     assert len(README.read_text().splitlines()) < 160
 
 
+@pytest.mark.parametrize("pandas", ["with pandas", "without"])
+def test_what_ships_answers_as_the_readme_says(tmp_path, monkeypatch, capsys, pandas):
+    monkeypatch.chdir(tmp_path)
+    if pandas == "without":
+        monkeypatch.setitem(sys.modules, "pandas", None)
+    code = example("front")
+    exec(code, {})
+    names, *captions, own, others = capsys.readouterr().out.splitlines()
+    assert names == "{'dino': ('owl',), 'effnet': ('owl',), 'minilm': ('owl',)}"
+    assert len(captions) == 3
+    assert all("an owl" in caption for caption in captions)
+    for shown, said in zip((own, others), re.findall(r"# (\d\.\d) latents", code), strict=True):
+        assert f"{float(shown[len('tensor(') : -1]):.1f}" == said
+
+
 def test_own_arrays_become_a_concept_with_a_name_in_ten_lines(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     words = ("owl", "cat", "dog", "sofa", "truck", "apple", "piano", "tree")
@@ -119,13 +134,6 @@ def test_own_arrays_become_a_concept_with_a_name_in_ten_lines(tmp_path, monkeypa
         without.setitem(sys.modules, "pandas", None)
         exec(code[code.index("shared =") :], there)
     assert capsys.readouterr().out.splitlines() == printed.splitlines()[-3:]
-    Path("demo/reports").mkdir(parents=True)
-    Path("demo/reports/sparc").symlink_to(tmp_path / "report")
-    front = {}
-    exec(example("front"), front)
-    assert "owl" in front["report"].latent(front["owl"]).names["dino"]
-    assert str(front["report"].latent(front["owl"]).names) in capsys.readouterr().out
-    assert front["bias"].associations["associated"].any()
     exec(example("labels"), {**there, "labels": concept % 3})
     labelled = sparc.ActivationCache("labelled")
     assert labelled.rows(["label_ids"])["label_ids"].to_pylist() == [[c % 3] for c in concept]
