@@ -9,6 +9,7 @@ import pytest
 
 import sparc
 import sparc.analyze as analyze_stage
+import sparc.extract as extract_stage
 import sparc.train as train_stage
 
 SMALL = {"latents": 16, "k": 4, "batch_size": 16, "steps": 6, "device": "cpu", "kernels": "torch"}
@@ -46,7 +47,12 @@ def test_all_that_is_public_is_documented() -> None:
 def test_a_stage_is_a_function_and_a_package() -> None:
     from sparc.train import TrainConfig
 
-    for stage, function in ((train_stage, sparc.train), (analyze_stage, sparc.analyze)):
+    stages = (
+        (extract_stage, sparc.extract),
+        (train_stage, sparc.train),
+        (analyze_stage, sparc.analyze),
+    )
+    for stage, function in stages:
         assert stage is function
         assert inspect.ismodule(stage)
         assert all(hasattr(stage, name) for name in stage.__all__)
