@@ -14,7 +14,18 @@ PyTorch nor NumPy: a name is imported when it is first used.
 
 from typing import TYPE_CHECKING
 
-from sparc.common.lazy import lazy_names
+try:
+    from sparc.common.lazy import lazy_names
+except ModuleNotFoundError as error:
+    # Python looks into the current folder first, and in a checkout finds this file without the
+    # folders that are installed beside it.
+    if error.name != "sparc.common":
+        raise
+    raise ModuleNotFoundError(
+        f"{__path__[0]} is SPARC's source and not installed from here: type "
+        "`pip install -e .` in its folder, or start Python in another folder",
+        name=error.name,
+    ) from None
 
 if TYPE_CHECKING:
     from sparc.analyze.call import AnalyzeStage

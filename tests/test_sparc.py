@@ -1,6 +1,7 @@
 """`import sparc`: what a notebook gets, and what it costs."""
 
 import inspect
+import shutil
 import subprocess
 import sys
 
@@ -34,6 +35,18 @@ def test_the_import_is_quick_and_imports_nothing_heavy() -> None:
     )
     assert float(seconds) < SECONDS
     assert {"torch", "numpy", "pyarrow", "zarr", "typer"}.isdisjoint(modules.split())
+
+
+def test_a_checkout_that_is_not_installed_says_so(tmp_path) -> None:
+    """Its folder `sparc` hides what is installed from a Python that starts there."""
+    (tmp_path / "sparc").mkdir()
+    shutil.copy(sparc.__file__, tmp_path / "sparc")
+    here = [sys.executable, "-S", "-c", "import sparc"]  # -S: not even an editable install helps
+    done = subprocess.run(here, cwd=tmp_path, capture_output=True, text=True)
+    assert done.stderr.splitlines()[-1] == (
+        f"ModuleNotFoundError: {tmp_path / 'sparc'} is SPARC's source and not installed from here: "
+        "type `pip install -e .` in its folder, or start Python in another folder"
+    )
 
 
 def test_all_that_is_public_is_documented() -> None:
