@@ -279,7 +279,10 @@ def _parse_streams(texts: tuple[str, ...]) -> dict[str, StreamSpec]:
     for text in texts:
         name, equals, spec = text.partition("=")
         if not equals:
-            raise ConfigError(f"cannot read stream {text!r}: it must be name=spec")
+            raise ConfigError(
+                f"cannot read stream {text!r}: it must be name=spec, such as "
+                "dino=timm:vit_small_patch14_dinov2"
+            )
         if check_name(name) in specs:
             raise ConfigError(f"two streams are called {name!r}")
         # As it will be recorded: whoever builds the encoder again may do so from another folder.

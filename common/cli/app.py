@@ -8,7 +8,7 @@ into one line on standard error and exit status 2.
 
 import functools
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,7 +18,7 @@ from sparc.common.cli.groups import Commands, command_class
 from sparc.common.cli.one_line import one_line_errors, standard_streams
 from sparc.common.cli.options import DEBUG, options_of, typed_settings
 from sparc.common.config import load_config
-from sparc.common.errors import on_command_line
+from sparc.common.errors import ConfigError, on_command_line
 from sparc.common.files.paths import path_here
 
 Function = Callable[..., None]
@@ -32,7 +32,7 @@ def _show_version(asked: bool) -> None:
         raise typer.Exit
 
 
-IN_ALL = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+IN_ALL = {"help_option_names": ["-h", "--help"], "max_content_width": 100, "color": False}
 """What typer's contexts are alike in, in every program."""
 
 VERSION = typer.Option(
@@ -110,6 +110,7 @@ def command(
         def run(**arguments: Any) -> None:
             debug = arguments.pop("debug")
             with one_line_errors(debug=debug), on_command_line():
+                _refuse_empty(positional, arguments)
                 arguments = {name: _placed(value, name) for name, value in arguments.items()}
                 if config_class is not None:
                     path = arguments.pop("config")
@@ -128,6 +129,17 @@ def command(
         return function
 
     return register
+
+
+def _refuse_empty(positional: Sequence[inspect.Parameter], arguments: Mapping[str, Any]) -> None:
+    """Refuse a place that is an empty text, as of a shell's variable that is not set.
+
+    Raises:
+        ConfigError: One is.
+    """
+    for parameter in positional:
+        if parameter.default is parameter.empty and arguments[parameter.name] == "":
+            raise ConfigError(f"{parameter.name.upper()} is empty: name a folder or URL")
 
 
 def _placed(value: Any, name: str) -> Any:

@@ -3,6 +3,7 @@
 import dataclasses
 import difflib
 import functools
+import os
 import shlex
 from shutil import get_terminal_size
 from typing import Any
@@ -11,6 +12,7 @@ from typer.core import TyperCommand, TyperGroup
 
 from sparc.common.cli.completion import answering_shell
 from sparc.common.cli.options import flag_of
+from sparc.common.cli.usage import one_line_usage
 
 _CLOSE = 0.65
 """How alike a command and what was typed must be at least, if arguments follow as of `run`."""
@@ -26,8 +28,18 @@ _SENTENCE = 500
 """Characters of the first sentence of a help, which a list of commands shows whole."""
 
 
-class _Narrow:
-    """A command whose help can be read in a narrow terminal, too."""
+class _Plain:
+    """A command that refuses in one line, and whose help can be read in a narrow terminal, too."""
+
+    def make_context(self, *args: Any, **kwargs: Any) -> Any:
+        """Parse what was typed."""
+        with one_line_usage():
+            return super().make_context(*args, **kwargs)  # type: ignore[misc]
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run it."""
+        with one_line_usage():
+            return super().invoke(ctx)  # type: ignore[misc]
 
     def get_help(self, ctx: Any) -> str:
         """What `--help` shows."""
@@ -40,7 +52,7 @@ class _Narrow:
         return str(formatter.getvalue().rstrip("\n"))
 
 
-class Commands(_Narrow, TyperGroup):
+class Commands(_Plain, TyperGroup):
     """Commands; one that was left out is told from one that is misspelt."""
 
     def _main_shell_completion(
@@ -65,9 +77,15 @@ class Commands(_Narrow, TyperGroup):
         misspelt = difflib.get_close_matches(name, self.commands, cutoff=cutoff)
         if ctx.resilient_parsing:  # a shell asks what may follow
             return super().resolve_command(ctx, args)
-        if name not in self.commands and not misspelt and "run" in self.commands:
+        if name in self.commands or misspelt:
+            return super().resolve_command(ctx, args)
+        others_are_places = any(map(os.path.exists, args[1:]))
+        is_place = os.path.exists(name) or (several and not others_are_places)
+        if is_place and "run" in self.commands:
             meant = f"{ctx.command_path} run {shlex.join(args)}"
             ctx.fail(f"No such command {name!r}; did you mean `{meant}`?")
+        if not name.startswith("-"):
+            ctx.fail(f"No such command {name!r}; there are {', '.join(self.commands)}")
         return super().resolve_command(ctx, args)
 
 
@@ -75,7 +93,7 @@ def command_class(config_class: type | None) -> type[TyperCommand]:
     """A command whose first setting is what people type without its option."""
     hint = _first_question(config_class)
 
-    class Asking(_Narrow, TyperCommand):
+    class Asking(_Plain, TyperCommand):
         def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
             # A shell asks for the value of the last option: with it, typer would parse no argument.
             if ctx.resilient_parsing and args and args[-1].startswith("-"):

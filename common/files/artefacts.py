@@ -45,6 +45,8 @@ def instead(wanted: Kind, folder: Folder) -> str:
     kind = kind_of(folder)
     if kind is None or kind == wanted:
         missing = f"no {FILES[wanted]}" if folder.exists() else "there is no such folder"
+        if folder.local is not None and folder.local.is_file():
+            missing = "it is a file, not a folder"
         return f"{missing}; `{command}` makes one"
     source = _recorded(folder, kind, wanted)
     if source:

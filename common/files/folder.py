@@ -215,11 +215,14 @@ class Folder:
                 likes, which is much where little is wanted.
 
         Raises:
-            FileNotFoundError: There is no such file.
+            FileNotFoundError: There is no such file, or the folder itself is a file.
             UnsafeError: It is not a regular file, or too long.
         """
         if self.local is not None:
-            return open_regular(self.inside(name), largest=largest)
+            try:
+                return open_regular(self.inside(name), largest=largest)
+            except NotADirectoryError as error:
+                raise FileNotFoundError(error.errno, error.strerror, error.filename) from error
         file = self.remote.open(name, read_ahead=read_ahead)
         if largest is not None and (length := file.seek(0, os.SEEK_END)) > largest:
             file.close()
@@ -373,4 +376,7 @@ class Folder:
 def cannot_write(folder: Folder, error: OSError) -> SparcError:
     """The error for a folder that cannot be written to."""
     reason = error.strerror or str(error)
+    if isinstance(error, FileExistsError | NotADirectoryError):
+        is_above = isinstance(error, NotADirectoryError)
+        reason = "a folder that it lies in is a file" if is_above else "it is a file"
     return SparcError(f"cannot write to {folder}: {reason}; choose another folder")

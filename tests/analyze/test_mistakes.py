@@ -35,11 +35,21 @@ MISTAKES = [
     # one artefact for another, or none
     ("train CACHE NEW", "did you mean `", "run CACHE NEW`?"),
     ("train cache NEW", "did you mean `", "run cache NEW`?"),
-    ("train inspekt RUN NEW", "Did you mean 'inspect'?"),
+    ("train inspekt RUN NEW", "did you mean 'inspect'?"),
     ("train run RUN NEW", "it is a run; `sparc-extract run DATASET CACHE` makes a cache"),
     ("train run REPORT NEW", "it is a report; give the cache that it was made from, CACHE"),
     ("train run nowhere NEW", "there is no such folder; `sparc-extract run DATASET CACHE`"),
-    ("train run CACHE", "Missing argument 'RUN'"),
+    ("train run CACHE", "missing argument 'RUN'; type `", "run CACHE RUN`"),
+    ("train run MINE NEW", "it is a file, not a folder; `sparc-extract run DATASET CACHE`"),
+    ("train run CACHE MINE", "cannot write to MINE: it is a file; choose another folder"),
+    ("train inspect MINE", "it is a file, not a folder; `sparc-train run CACHE RUN` makes one"),
+    ("analyze show MINE --latent 3", "it is a file, not a folder; `sparc-analyze run RUN"),
+    ("extract inspect MINE", "it is a file, not a folder; `sparc-extract run DATASET CACHE`"),
+    ("train foo", "no such command 'foo'; there are run, resume, align"),
+    ("analyze latents REPORT", "no such command 'latents'; there are run, compare, bias"),
+    ("train run CACHE NEW --recipe jiont", "must be one of aligned, joint, published"),
+    ("train run CACHE NEW --lr fast", "for '--lr'", "run -h` says more"),
+    ("train run CACHE NEW x", "unexpected extra", "(x); type `", "run CACHE RUN`"),
     ("train resume REPORT", "it is a report; give the run that it was made from, RUN"),
     ("train inspect CACHE", "it is an activation cache; `sparc-train run CACHE RUN` makes one"),
     ("extract inspect REPORT", "it is a report; give the cache that it was made from, CACHE"),
@@ -47,7 +57,7 @@ MISTAKES = [
     ("analyze run CACHE RUN NEW", "it is an activation cache; `sparc-train run CACHE RUN`"),
     ("analyze run REPORT CACHE NEW", "it is a report; give the run that it was made from, RUN"),
     ("analyze run RUN CACHE CACHE", "is not empty and not a report", "choose another"),
-    ("analyze run RUN CACHE", "Missing argument 'REPORT'"),
+    ("analyze run RUN CACHE", "missing argument 'REPORT'"),
     ("analyze compare RUN", "it is a run; `sparc-analyze run RUN CACHE REPORT` makes one"),
     ("analyze concepts CACHE", "`sparc-analyze run RUN CACHE REPORT` makes one"),
     ("analyze concepts nowhere", "there is no such folder; `sparc-analyze run RUN CACHE REPORT`"),
@@ -58,13 +68,13 @@ MISTAKES = [
     ("analyze stability REPORT RUN", "it is a report; give the run that it was made from, RUN"),
     ("analyze localize REPORT PHOTO --text cat", "give the run that it was made from, RUN"),
     # a value without its option, an option that is misspelt
-    ("analyze concept REPORT", "Did you mean 'concepts'?"),
+    ("analyze concept REPORT", "did you mean 'concepts'?"),
     ("analyze show REPORT 3", "did you mean --latent 3?"),
     ("analyze show REPORT", "say which latent with --latent, such as --latent 42"),
     ("analyze show REPORT --latent 40", "has no latent 40: its latents are 0 to 39"),
     ("analyze search REPORT apple", "did you mean --text apple?"),
     ("analyze bias REPORT class:dog", "did you mean --attribute class:dog?"),
-    ("train run CACHE NEW --latent 64", "--latents"),
+    ("train run CACHE NEW --latent 64", "no such option: --latent; did you mean --latents"),
     ("train run CACHE NEW --latents 8 --k 9", "k (9) cannot exceed latents (8)"),
     ("analyze concepts REPORT --all", "--all is for --only STREAM"),
     # names that do not exist
@@ -100,7 +110,9 @@ def test_a_mistake_is_answered_with_what_to_type(mistake, places, call):
     stage, *arguments = (places.get(word, word) for word in typed.split())
     done = call(stage, *arguments)
     assert done.returncode == 2
-    shown = " ".join(done.stderr.split())
+    assert "Usage" not in done.stderr
+    shown = done.stderr.splitlines()[-1]  # one line, whatever was said before
+    assert shown.startswith("error: ")
     for text in said:
         pattern = re.escape(text)
         for name, place in places.items():  # a message may mean any such artefact, or this one

@@ -131,6 +131,10 @@ def test_help_shows_defaults(program) -> None:
     assert "--no-fast" in text
 
 
+def test_a_place_that_is_an_empty_text_is_refused(program) -> None:
+    assert program("show", "").stderr == "error: WHAT is empty: name a folder or URL\n"
+
+
 def test_a_wrong_choice_is_refused(program) -> None:
     result = program("show", "x", "--kind", "blue")
     assert result.returncode == 2

@@ -34,7 +34,6 @@ def narrow_terminal() -> Iterator[Callable[[], str]]:
         What was written to it since the last call.
     """
     master, slave = pty.openpty()
-    os.set_blocking(master, False)
     fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 30, 50, 0, 0))
     with open(slave, "w") as terminal, pytest.MonkeyPatch.context() as patch:
         patch.delenv("COLUMNS", raising=False)
@@ -42,8 +41,12 @@ def narrow_terminal() -> Iterator[Callable[[], str]]:
             patch.setattr(f"sys.{name}", terminal)
 
         def seen() -> str:
+            terminal.write("\0")  # it may arrive in parts
             terminal.flush()
-            return os.read(master, 1 << 20).decode().replace("\r\n", "\n")
+            shown = b""
+            while not shown.endswith(b"\0"):
+                shown += os.read(master, 1 << 16)
+            return shown[:-1].decode().replace("\r\n", "\n")
 
         yield seen
     os.close(master)
