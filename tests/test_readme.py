@@ -71,7 +71,7 @@ The line of the three models, and those lines below it whose first figure is tha
 
 def figures(text: str) -> list[str]:
     """The figures of a line, each with its interval: 0.349 ±0.012."""
-    return re.findall(r"-?\d\.\d{3}(?: ±\d\.\d{3})?", text)
+    return re.findall(r"-?\d\.\d{3}(?: ±\d\.\d{3})?", text.replace("\xa0", " "))
 
 
 def test_the_figures_of_the_readme_are_those_of_the_demo():
