@@ -3,6 +3,7 @@
 After the one-dimensional probe of arXiv 2507.06265, section 4; `REPORT.md` says what differs.
 """
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -72,17 +73,26 @@ def table(
     columns = labels.tocsc()
     images = np.diff(columns.indptr)
     # Of very many classes most have too few images; they should take no time.
-    enough = np.minimum(images, labels.shape[0] - images) >= LEAST_IMAGES
-    rows = []
-    for column in np.flatnonzero(enough):
-        class_id = int(class_ids[column])
+    enough = np.flatnonzero(np.minimum(images, labels.shape[0] - images) >= LEAST_IMAGES)
+    probed = []
+    for column in enough:
         positive = np.zeros(labels.shape[0], dtype=np.bool_)
         positive[columns.indices[columns.indptr[column] : columns.indptr[column + 1]]] = True
-        generator = np.random.default_rng([seed, class_id])
-        row = {"mode": code_set.mode, "control": code_set.control, "stream": stream}
-        result = _probe(matrix, positive, generator)
-        rows.append({**row, "class_id": class_id, "images": int(positive.sum()), **result})
-    return pa.Table.from_pylist(rows, schema=SCHEMA)
+        probed.append(_probe(matrix, positive, np.random.default_rng([seed, class_ids[column]])))
+    if not probed:
+        return SCHEMA.empty_table()
+    latents = np.array([of_class.latent for of_class in probed])
+    content = {
+        "mode": [code_set.mode] * len(probed),
+        "control": [code_set.control] * len(probed),
+        "stream": [stream] * len(probed),
+        "class_id": class_ids[enough].astype(np.int32),
+        "images": images[enough].astype(np.int64),
+        "latent": pa.array(latents, pa.int32(), mask=latents == _NO_LATENT),
+        **_log_losses(probed),
+        **_accuracies(probed),
+    }
+    return pa.table(content, schema=SCHEMA)
 
 
 def fit(x: Floats, y: npt.NDArray[np.bool_]) -> Fit:
@@ -93,29 +103,34 @@ def fit(x: Floats, y: npt.NDArray[np.bool_]) -> Fit:
         y: (n,), both values present.
     """
     slope, intercept = np.zeros(x.shape[1]), np.zeros(x.shape[1])
-    loss = _objective(x, y, slope, intercept)
+    loss, squares = _objective(x, y, slope, intercept), x**2
     for _ in range(_STEPS):
         p = special.expit(x * slope + intercept)
         error, weight = p - y[:, None], p * (1 - p)
         down_slope, down_intercept = (error * x).sum(axis=0) + slope, error.sum(axis=0)
-        a, b, c = (weight * x**2).sum(axis=0) + 1, (weight * x).sum(axis=0), weight.sum(axis=0)
+        a, b, c = (weight * squares).sum(axis=0) + 1, (weight * x).sum(axis=0), weight.sum(axis=0)
         inverse = 1 / np.maximum(a * c - b**2, 1e-12)
         step_slope = (c * down_slope - b * down_intercept) * inverse
         step_intercept = (a * down_intercept - b * down_slope) * inverse
-        # A step that raises the loss is halved.
-        scale = np.ones_like(slope)
-        for _ in range(_HALVINGS):
-            trial = slope - scale * step_slope, intercept - scale * step_intercept
-            trial_loss = _objective(x, y, *trial)
-            worse = trial_loss > loss + 1e-12
-            if not worse.any():
+        trial_slope, trial_intercept = slope - step_slope, intercept - step_intercept
+        trial_loss = _objective(x, y, trial_slope, trial_intercept)
+        # Steps that raise the loss are halved, and these fits alone tried again.
+        for halving in range(1, _HALVINGS):
+            worse = np.flatnonzero(trial_loss > loss + 1e-12)
+            if not len(worse):
                 break
-            scale = np.where(worse, scale / 2, scale)
-        slope, intercept = (
-            np.where(worse, old, new) for old, new in zip((slope, intercept), trial, strict=True)
-        )
-        gain = np.where(worse, 0, loss - trial_loss)
-        loss = np.where(worse, loss, trial_loss)
+            if len(worse) == 1:
+                worse = worse.repeat(2)  # the sum of a single column is rounded in another order
+            trial_slope[worse] = slope[worse] - 0.5**halving * step_slope[worse]
+            trial_intercept[worse] = intercept[worse] - 0.5**halving * step_intercept[worse]
+            trial_loss[worse] = _objective(
+                x.take(worse, axis=1), y, trial_slope[worse], trial_intercept[worse]
+            )
+        better = trial_loss <= loss + 1e-12
+        slope = np.where(better, trial_slope, slope)
+        intercept = np.where(better, trial_intercept, intercept)
+        gain = np.where(better, loss - trial_loss, 0)
+        loss = np.where(better, trial_loss, loss)
         if gain.max(initial=0) < 1e-12 * len(y):
             break
     return Fit(slope, intercept)
@@ -135,10 +150,29 @@ def _losses(x: Floats, y: npt.NDArray[np.bool_], slope: Floats, intercept: Float
     return result
 
 
+class _Probed(NamedTuple):
+    """The best latent of a class, and what it says of the test images.
+
+    Attributes:
+        latent: The latent; `_NO_LATENT` where none is active on any of the images.
+        losses: Of the positives and then of as many negatives, each in random order, (n,).
+        right: Whether each image is classified right, (n,).
+        trained: On how many images the probe was fitted.
+    """
+
+    latent: int
+    losses: Floats
+    right: npt.NDArray[np.bool_]
+    trained: int
+
+
+_NO_LATENT = -1
+
+
 def _probe(
     matrix: sparse.csr_matrix, positive: npt.NDArray[np.bool_], generator: np.random.Generator
-) -> dict[str, Any]:
-    """Latent, log loss and accuracy for one class, from balanced positive and negative images."""
+) -> _Probed:
+    """The best latent for one class, from balanced positive and negative images."""
     positives, negatives = np.flatnonzero(positive), np.flatnonzero(~positive)
     count = min(len(positives), len(negatives), MOST_IMAGES)
     chosen = np.concatenate(
@@ -149,10 +183,10 @@ def _probe(
     part = np.concatenate([split(count, generator), split(count, generator)])
     some, trained = matrix[chosen], int((part == TRAIN).sum())
     candidates = _candidates(some[part == TRAIN], y[part == TRAIN])
-    if not len(candidates):  # no latent is active on any of these images
+    if not len(candidates):
         tested = int((part == TEST).sum())
-        losses, right = np.full(tested, np.log(2)), np.zeros(tested, np.bool_)  # a tie is wrong
-        return {"latent": None, **_score(losses, right, trained)}
+        # A tie is wrong.
+        return _Probed(_NO_LATENT, np.full(tested, np.log(2)), np.zeros(tested, np.bool_), trained)
     x = np.asarray(some[:, candidates].todense(), dtype=np.float64)
     mean, spread = x[part == TRAIN].mean(axis=0), x[part == TRAIN].std(axis=0)
     x = (x - mean) / spread
@@ -162,56 +196,59 @@ def _probe(
     logits = x[:, best] * fitted.slope[best] + fitted.intercept[best]
     # A logit of zero counts as wrong.
     right = np.where(y, logits > 0, logits < 0)
-    return {
-        "latent": int(candidates[best]),
-        **_score(losses[part == TEST, best], right[part == TEST], trained),
-    }
+    tested = part == TEST
+    return _Probed(int(candidates[best]), losses[tested, best], right[tested], trained)
 
 
-def _score(losses: Floats, right: npt.NDArray[np.bool_], trained: int) -> dict[str, float]:
-    """Means over the test images with their intervals, by name.
+def _log_losses(probed: Sequence[_Probed]) -> dict[str, Floats]:
+    """By column, the mean loss of each class on its test images, with its interval."""
+    loss, variance, degrees = np.zeros((3, len(probed)))
+    for number, (_, losses, _, trained) in enumerate(probed):
+        half = len(losses) // 2
+        # Each fold has positives and negatives.
+        folds = min(FOLDS, half)
+        fold = np.tile(np.arange(half) % folds, 2)
+        sums, sizes = np.bincount(fold, weights=losses), np.bincount(fold)
+        without = (losses.sum() - sums) / (len(losses) - sizes)
+        # Fitting k parameters to n images costs chi^2_k / (2 n) nats on others (Wilks), of variance
+        # 1 / n^2 for slope and intercept. Of a probe near chance that is most of the variance.
+        variance[number] = jackknife_variance(without, 1 / folds) + 1 / trained**2
+        loss[number], degrees[number] = losses.mean(), folds - 1
+    margin = stdtrit(degrees, 0.975) * np.sqrt(variance)
+    return _columns("log_loss", loss, Interval(np.maximum(loss - margin, 0), loss + margin))
 
-    Args:
-        losses: Of the positives and then of as many negatives, each in random order, (n,).
-        right: Whether each image is classified right, (n,).
-        trained: On how many images the probe was fitted.
-    """
-    half = len(losses) // 2
-    # Each fold has positives and negatives.
-    folds = min(FOLDS, half)
-    fold = np.tile(np.arange(half) % folds, 2)
-    sums, sizes = np.bincount(fold, weights=losses), np.bincount(fold)
-    without = (losses.sum() - sums) / (len(losses) - sizes)
-    loss, accuracy = float(losses.mean()), float(right.mean())
-    # Fitting k parameters to n images costs chi^2_k / (2 n) nats on others (Wilks), of variance
-    # 1 / n^2 for slope and intercept. Of a probe near chance that is most of the variance.
-    variance = jackknife_variance(without, 1 / folds) + 1 / trained**2
-    margin = stdtrit(folds - 1, 0.975) * np.sqrt(variance)
-    loss_interval = Interval(np.maximum(loss - margin, 0), loss + margin)
+
+def _accuracies(probed: Sequence[_Probed]) -> dict[str, Floats]:
+    """By column, the share of each class's test images that are classified right."""
+    number = np.array([len(of_class.right) for of_class in probed])
+    half = number // 2
+    of_positives = np.array([of.right[: len(of.right) // 2].sum() for of in probed])
+    right = np.array([of_class.right.sum() for of_class in probed])
     # Stratified by class, accuracy varies less than on images drawn at random: p (1 - p) of both
     # together by the mean of it within classes. Half an image is added to each count, so that no
     # rate is 0 or 1.
-    rates = (right.reshape(2, half).sum(axis=1) + 0.5) / (half + 1)
-    rate = rates.mean()
-    gain = rate * (1 - rate) / (rates * (1 - rates)).mean()
-    accuracy_interval = share_interval(accuracy, len(right) * gain)
-    return {
-        "log_loss": loss,
-        "log_loss_low": float(loss_interval.low),
-        "log_loss_high": float(loss_interval.high),
-        "accuracy": accuracy,
-        "accuracy_low": float(accuracy_interval.low),
-        "accuracy_high": float(accuracy_interval.high),
-    }
+    rates = (np.stack([of_positives, right - of_positives]) + 0.5) / (half + 1)
+    rate = rates.mean(axis=0)
+    gain = rate * (1 - rate) / (rates * (1 - rates)).mean(axis=0)
+    accuracy = right / number
+    return _columns("accuracy", accuracy, share_interval(accuracy, number * gain))
+
+
+def _columns(name: str, figures: Floats, interval: Interval) -> dict[str, Floats]:
+    return {name: figures, f"{name}_low": interval.low, f"{name}_high": interval.high}
 
 
 def _candidates(matrix: sparse.csr_matrix, y: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
     """The latents whose mean differs most between positives and all, in standard deviations."""
-    values = matrix.astype(np.float64)
-    count = len(y)
-    mean = np.asarray(values.sum(axis=0)).ravel() / count
-    square = np.asarray(values.multiply(values).sum(axis=0)).ravel() / count
-    positive = np.asarray(values[np.flatnonzero(y)].sum(axis=0)).ravel() / max(1, int(y.sum()))
+    count, latents = len(y), matrix.shape[1]
+    of_positives = matrix[np.flatnonzero(y)]
+
+    def sums(latent: npt.NDArray[np.integer], values: npt.NDArray[Any]) -> Floats:
+        return np.bincount(latent, values.astype(np.float64), latents)
+
+    mean = sums(matrix.indices, matrix.data) / count
+    square = sums(matrix.indices, matrix.data.astype(np.float64) ** 2) / count
+    positive = sums(of_positives.indices, of_positives.data) / max(1, int(y.sum()))
     variance = square - mean**2
     varies = variance > 1e-12 * np.maximum(square, 1e-300)
     distance = np.zeros(len(mean))

@@ -111,7 +111,9 @@ def test_intervals_are_those_of_the_tested_images():
     generator = np.random.default_rng(0)
     right = generator.random(500) < 0.8
     losses = generator.exponential(size=500)
-    actual = probe._score(losses, right, 1000)
+    probed = [probe._Probed(0, losses, right, 1000)]
+    columns = {**probe._log_losses(probed), **probe._accuracies(probed)}
+    actual = {name: column[0] for name, column in columns.items()}
     for name, values, least in (("accuracy", right, 0.5), ("log_loss", losses, 0.5)):
         assert actual[name] == pytest.approx(values.mean())
         width = actual[f"{name}_high"] - actual[f"{name}_low"]
@@ -125,16 +127,18 @@ def test_intervals_are_those_of_the_tested_images():
 def test_intervals_of_accuracy_have_their_coverage(half, truths):
     """Few tested images: all may be right, which does not make it certain."""
     generator = np.random.default_rng(1)
-    held = 0
-    for _ in range(400):
-        right = np.concatenate([generator.random(half) < truth for truth in truths])
-        actual = probe._score(np.ones(2 * half), right, 4 * half)
-        held += actual["accuracy_low"] <= np.mean(truths) <= actual["accuracy_high"]
-    assert held / 400 >= 0.92
+    drawn = [np.concatenate([generator.random(half) < p for p in truths]) for _ in range(400)]
+    actual = probe._accuracies(
+        [probe._Probed(0, np.ones(2 * half), right, 4 * half) for right in drawn]
+    )
+    held = (actual["accuracy_low"] <= np.mean(truths)) & (
+        np.mean(truths) <= actual["accuracy_high"]
+    )
+    assert held.mean() >= 0.92
 
 
 def test_all_right_is_not_certain():
-    actual = probe._score(np.ones(20), np.ones(20, bool), 40)
+    actual = probe._accuracies([probe._Probed(0, np.ones(20), np.ones(20, bool), 40)])
     assert (actual["accuracy"], actual["accuracy_high"]) == (1, 1)
     # Of 20 throws of a coin that shows heads with this chance, all do in 5% of the cases.
     assert actual["accuracy_low"] == pytest.approx(0.05 ** (1 / 20))
