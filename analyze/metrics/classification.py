@@ -96,12 +96,27 @@ def average_precision(
     """
     fold = np.zeros(len(scores), np.int64) if folds is None else folds
     result = np.empty((1 + int(fold.max(initial=0)), scores.shape[1]))
-    for column in range(scores.shape[1]):
-        order = np.lexsort((labels[:, column], -scores[:, column]))
-        ranked, fold_of = labels[order, column], fold[order]
-        result[0, column] = _precision(ranked)
-        for left_out in range(1, len(result)):
-            result[left_out, column] = _precision(ranked[fold_of != left_out])
+    left_out = np.arange(len(result))[:, None]
+    by_class = zip(np.ascontiguousarray(scores.T), np.ascontiguousarray(labels.T), strict=True)
+    for column, (score, carried) in enumerate(by_class):
+        # By descending score, in a tie images without the class first: before an image with it
+        # stand all those without it that have the same score or more.
+        positives = np.flatnonzero(carried)
+        positives = positives[np.argsort(-score[positives], kind="stable")]
+        others = np.flatnonzero(~carried)
+        if len(result) == 1:
+            before = len(others) - np.sort(score[others]).searchsorted(score[positives])
+            result[0, column] = _precision(before)
+            continue
+        others = others[np.argsort(-score[others])]
+        before = len(others) - score[others][::-1].searchsorted(score[positives])
+        result[0, column] = _precision(before)
+        among = np.zeros((len(result), 1 + len(others)), np.int64)
+        np.cumsum(fold[others] == left_out, axis=1, out=among[:, 1:])
+        fold_of = fold[positives]
+        for number in range(1, len(result)):
+            kept = fold_of != number
+            result[number, column] = _precision((before - among[number, before])[kept])
     return result
 
 
@@ -156,17 +171,24 @@ def _solutions(gram: Floats, right: Floats, penalties: Sequence[float]) -> Itera
 
     For a handful of penalties this is several times faster than an eigendecomposition.
     """
+    # LAPACK would copy what is not in Fortran's order, each time and column by column.
+    gram, right = np.asfortranarray(gram), np.asfortranarray(right)
+    shifted = np.empty_like(gram)
     for penalty in penalties:
-        shifted = gram.copy()
+        shifted[:] = gram
         shifted[np.diag_indices_from(shifted)] += penalty
         factor = linalg.cho_factor(shifted, lower=True, overwrite_a=True, check_finite=False)
         yield linalg.cho_solve(factor, right, check_finite=False)
 
 
-def _precision(ranked: npt.NDArray[np.bool_]) -> float:
-    """Average precision, from which images have the class, by descending score."""
-    places = 1 + np.flatnonzero(ranked)
-    return float((np.arange(1, len(places) + 1) / places).mean()) if len(places) else np.nan
+def _precision(before: npt.NDArray[np.int64]) -> float:
+    """Average precision; NaN without images that have the class.
+
+    Args:
+        before: How many images without the class stand before each image with it, ascending.
+    """
+    rank = np.arange(1, len(before) + 1)
+    return float((rank / (before + rank)).mean()) if len(before) else np.nan
 
 
 def _probe(inputs: Any, images: SplitImages) -> tuple[float, Floats]:
