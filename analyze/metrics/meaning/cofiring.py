@@ -6,7 +6,7 @@ See `REPORT.md` for the table.
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
-from itertools import chain, pairwise, product
+from itertools import chain, product
 from typing import NamedTuple
 
 import numpy as np
@@ -216,10 +216,11 @@ def _count_task(shared: _Shared, number: int, of_parts: range) -> _Counts:
     images = 0
     for batch, codes in enumerate(_batches(shared, task, of_parts)):
         images += len(codes.rows)
-        active += [
-            np.bincount(codes.indices[s][codes.values[s] > 0], minlength=parts.latents)
-            for s in (task.stream, task.other)
-        ]
+        of_streams = {
+            s: np.bincount(codes.indices[s][codes.values[s] > 0], minlength=parts.latents)
+            for s in {task.stream, task.other}
+        }
+        active += [of_streams[task.stream], of_streams[task.other]]
         place = of_parts.start, batch
         offsets = _offsets(shared.seed, place, len(codes.rows), task, parts.latents)
         _count(both, codes, task, parts.latents, offsets)
@@ -289,20 +290,22 @@ def _count(
 
     With offsets, on those that many places further on, cyclically.
     """
-    # A latent that is selected but not active counts as one beyond the last.
-    partners = np.where(
-        codes.values[task.other] > 0, codes.indices[task.other].astype(np.int64), latents
-    )
+    # A latent that is selected but not active counts as one beyond the last. The smallest numbers
+    # that hold it are gathered fastest.
+    partners = codes.indices[task.other].astype(np.min_scalar_type(latents))
+    partners[codes.values[task.other] <= 0] = latents
     # One latent at a time: its counts fit the processor's cache. A sparse product over all latents
     # takes several times as long.
     by_latent = codes.matrix(task.stream, latents)[
         :, task.latents.start : task.latents.stop
     ].tocsc()
-    for line, (begin, end) in enumerate(pairwise(by_latent.indptr)):
-        images = by_latent.indices[begin:end]
+    space = np.empty_like(partners)
+    for line in np.flatnonzero(np.diff(by_latent.indptr)):
+        images = by_latent.indices[by_latent.indptr[line] : by_latent.indptr[line + 1]]
         if offsets is not None:
             images = (images + offsets[line]) % len(partners)
-        active = partners[images]
+        # All places are inside; with this mode NumPy writes to `out` at once.
+        active = partners.take(images, axis=0, out=space[: len(images)], mode="clip")
         both[line] += np.bincount(active.ravel(), minlength=latents + 1)[:latents]
 
 
@@ -316,8 +319,9 @@ def _strongest(
     pairs = []
     for latent, line in zip(task.latents, both, strict=True):
         a = int(active[0][latent])
-        needed = a * mean + math.sqrt(a * (images - a)) * deviation
-        second = np.flatnonzero(line >= np.maximum(needed, LEAST_IMAGES))
+        second = np.flatnonzero(line >= LEAST_IMAGES)  # few of all
+        needed = a * mean[second] + math.sqrt(a * (images - a)) * deviation[second]
+        second = second[line[second] >= needed]
         if task.stream == task.other:
             second = second[second != latent]
         counts = line[second].astype(np.int64)

@@ -99,12 +99,14 @@ def nearest(
     twins = np.full(len(latents), NO_TWIN, np.int64)
     common = np.zeros(len(latents), np.int64)
     for line, latent in enumerate(latents):
-        # Equal fractions are equal floating point numbers: division rounds correctly.
-        jaccard = both[line] / np.maximum(active[latent] + active - both[line], 1)
-        jaccard[latent] = 0
-        twin = int(jaccard.argmax())
-        if jaccard[twin] > 0:
-            twins[line], common[line] = twin, both[line, twin]
+        others = np.flatnonzero(both[line])
+        others = others[others != latent]
+        if len(others):
+            shared = both[line, others]
+            # Equal fractions are equal floating point numbers: division rounds correctly.
+            either = np.maximum(active[latent] + active[others] - shared, 1)
+            nearest_one = (shared / either).argmax()
+            twins[line], common[line] = others[nearest_one], shared[nearest_one]
     own = active[np.asarray(latents, np.int64)]
     either = _either(own, np.where(twins == NO_TWIN, 0, active[twins]), common)
     return Nearest(
