@@ -244,7 +244,7 @@ def _candidates(matrix: sparse.csr_matrix, y: npt.NDArray[np.bool_]) -> npt.NDAr
     of_positives = matrix[np.flatnonzero(y)]
 
     def sums(latent: npt.NDArray[np.integer], values: npt.NDArray[Any]) -> Floats:
-        return np.bincount(latent, values.astype(np.float64), latents)
+        return np.asarray(np.bincount(latent, values.astype(np.float64), latents), np.float64)
 
     mean = sums(matrix.indices, matrix.data) / count
     square = sums(matrix.indices, matrix.data.astype(np.float64) ** 2) / count

@@ -73,6 +73,31 @@ class Labels(NamedTuple):
         matrix.data[:] = 1
         return matrix
 
+    def at_every_depth(self, rows: npt.NDArray[np.int64]) -> sparse.csr_matrix:
+        """What `at_depth` gives at any depth above 0, together: (n, 2 * classes) int32, 1 or 0.
+
+        First the classes that rows carry themselves or through a descendant, which are those at
+        their own depth; then the classes that rows are labelled with, which are those at deeper
+        depths, without the deepest classes. `place_at` says which of the columns a depth has.
+        """
+        own, deepest = self.matrix[rows], max(self.lifts)
+        shallower = self.lifts[max(deepest - 1, 1)] == np.arange(own.shape[1])
+        line = np.repeat(np.arange(len(rows)), np.diff(own.indptr))
+        again = shallower[own.indices]
+        exact = sparse.coo_matrix(
+            (own.data[again], (line[again], own.indices[again])), shape=own.shape
+        )
+        return sparse.hstack([self.with_ancestors(rows), exact], format="csr")
+
+    def place_at(self, depth: int) -> npt.NDArray[np.int64]:
+        """The column of `at_depth` that each of `at_every_depth` is, or -1, (2 * classes,)."""
+        every = np.arange(len(self.class_ids))
+        there = self.lifts[depth] == every
+        shallower = there & (self.lifts[depth - 1] == every) if depth > 1 else there & False
+        return np.concatenate(
+            [np.where(there & ~shallower, every, -1), np.where(shallower, every, -1)]
+        )
+
     def with_ancestors(self, rows: npt.NDArray[np.int64]) -> sparse.csr_matrix:
         """Which classes some rows carry, themselves or through a descendant, (n, classes) int32.
 

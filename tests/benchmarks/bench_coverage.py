@@ -26,7 +26,7 @@ from sparc.analyze.maths.intervals import mean_share
 from sparc.analyze.metrics import overlap
 from sparc.analyze.metrics.agreement.counts import count_classes
 from sparc.analyze.metrics.agreement.table import table as agreement_table
-from sparc.analyze.metrics.meaning import purity
+from sparc.analyze.metrics.meaning import purity, row_counts
 from sparc.analyze.rows import top_rows
 from sparc.analyze.rows.folds import Folds, assign_folds
 from sparc.analyze.rows.images import Images
@@ -157,7 +157,7 @@ def _purity(
     active = purity.active_rows(lists, fold_codes, "a", folds, top=TOP, shape=shape)
     first = codes._replace(indices={"a": codes.indices["a"]}, values={"a": codes.values["a"]})
     tables = purity.tables(
-        lambda depth: purity.count_rows(first, labels.at_depth(depth, first.rows), LATENTS),
+        lambda depth: row_counts.count_rows(first, labels.at_depth(depth, first.rows), LATENTS),
         {"a": active}, labels, np.ones(len(codes.rows), np.bool_), CodeSet("independent"),
         folds.share,
     )  # fmt: skip

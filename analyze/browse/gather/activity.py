@@ -18,8 +18,8 @@ from sparc.analyze.codes.code_rows import CodeRows
 from sparc.analyze.codes.code_sets import CodeSet
 from sparc.analyze.codes.parts import Parts
 from sparc.analyze.maths.reduction import Reducer
-from sparc.analyze.metrics.meaning import purity
-from sparc.analyze.metrics.meaning.purity import RowCounts
+from sparc.analyze.metrics.meaning import row_counts
+from sparc.analyze.metrics.meaning.row_counts import RowCounts
 from sparc.analyze.metrics.selection import selected
 from sparc.analyze.report.folder import Report
 from sparc.analyze.rows.active_images import active_images, whole_images
@@ -158,7 +158,7 @@ def _read_rows(shared: _Shared, codes: Mapping[Mode, CodeRows]) -> Activity:
     classes: dict[Mode, RowCounts] = {}
     if shared.carried is not None:
         carried = shared.carried[codes["joint"].rows]
-        classes = {m: purity.count_rows(c, carried, latents) for m, c in codes.items()}
+        classes = {m: row_counts.count_rows(c, carried, latents) for m, c in codes.items()}
     choose = partial(selected, latents=latents, padded=shared.parts["joint"].padded)
     jointly = choose(codes["joint"], codes["joint"].streams[0])
     also = {
@@ -214,7 +214,7 @@ def _merge(parts: Sequence[Activity]) -> Activity:
             }
             for mode, of_mode in first.streams.items()
         },
-        {mode: purity.merge([part.classes[mode] for part in parts]) for mode in first.classes},
+        {mode: row_counts.merge([part.classes[mode] for part in parts]) for mode in first.classes},
         np.sum([part.jointly for part in parts], axis=0),
         {s: np.sum([part.also[s] for part in parts], axis=0) for s in first.also},
         {s: np.sum([part.images[s] for part in parts], axis=0) for s in first.images},

@@ -34,7 +34,7 @@ class Purity(Measure):
     def measure(
         self, context: "Context", code_set: "CodeSet", reducer: "Reducer"
     ) -> Mapping[str, pa.Table]:
-        from sparc.analyze.metrics.meaning import purity
+        from sparc.analyze.metrics.meaning import purity, row_counts
         from sparc.analyze.rows import top_rows
         from sparc.analyze.rows.labelled import read_labelled_rows
 
@@ -42,8 +42,9 @@ class Purity(Measure):
         top = context.config.top_rows
         rows = read_labelled_rows(parts, labels, folds, reducer, length=top_rows.with_spare(top))
         shape = parts.latents, labels.matrix.shape[0]
+        counts = row_counts.count_all_rows(parts, labels, reducer)
         tables = purity.tables(
-            lambda depth: purity.count_all_rows(parts, labels, depth, reducer),
+            lambda depth: counts.at_depth(labels, depth),
             {
                 stream: purity.active_rows(
                     lists, rows.fold_codes, stream, folds, top=top, shape=shape

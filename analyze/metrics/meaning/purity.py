@@ -4,9 +4,7 @@ See `REPORT.md` for the tables. Means are computed on all rows and without each 
 intervals.
 """
 
-import operator
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import reduce
+from collections.abc import Callable, Iterator, Mapping
 from itertools import chain
 from typing import Any, NamedTuple
 
@@ -17,9 +15,8 @@ from scipy import sparse
 
 from sparc.analyze.codes.code_rows import CodeRows
 from sparc.analyze.codes.code_sets import CodeSet
-from sparc.analyze.codes.parts import Parts, in_batches
 from sparc.analyze.maths.intervals import jackknife, mean_of_known, nullable, with_interval
-from sparc.analyze.maths.reduction import Reducer
+from sparc.analyze.metrics.meaning.row_counts import RowCounts
 from sparc.analyze.rows import top_rows
 from sparc.analyze.rows.folds import Folds, active_by_fold
 from sparc.analyze.rows.labels import Labels
@@ -57,58 +54,6 @@ MEANS_SCHEMA = pa.schema(
 )
 
 _CELLS = 1 << 22  # Latents times classes in a block: 16 MB.
-
-
-class RowCounts(NamedTuple):
-    """The classes of each latent's labelled rows, at one depth.
-
-    Attributes:
-        rows: Number of labelled rows on which a latent is active, (streams, latents) int64.
-        carrying: By stream, how many of them carry each class, (latents, classes).
-    """
-
-    rows: npt.NDArray[np.int64]
-    carrying: tuple[sparse.csr_matrix, ...]
-
-
-def count_all_rows(parts: Parts, labels: Labels, depth: int, reducer: Reducer) -> RowCounts:
-    """Count over the rows of all parts, with classes lifted to a depth; see `count_rows`."""
-    return reducer.reduce(_count_part, merge, (parts, labels, depth), len(parts))
-
-
-def _count_part(shared: tuple[Parts, Labels, int], part: int) -> RowCounts:
-    parts, labels, depth = shared
-
-    def count(codes: CodeRows) -> RowCounts:
-        return count_rows(codes, labels.at_depth(depth, codes.rows), parts.latents)
-
-    return in_batches(parts.codes(part), count, merge)
-
-
-def count_rows(codes: CodeRows, carried: sparse.csr_matrix, latents: int) -> RowCounts:
-    """Count over some rows, at one depth: the counts of all depths would need too much memory.
-
-    Args:
-        codes: The rows.
-        carried: Their classes at that depth, (n, classes): `Labels.at_depth`.
-        latents: L.
-    """
-    labelled = np.flatnonzero(np.diff(carried.indptr))
-    codes = codes.take(labelled)
-    classes = carried[labelled].T.tocsr()
-    active = [_active(codes.matrix(stream, latents)) for stream in codes.streams]
-    return RowCounts(
-        np.stack([np.bincount(matrix.indices, minlength=latents) for matrix in active]),
-        # By class, which is the faster order.
-        tuple((classes @ matrix).T.tocsr() for matrix in active),
-    )
-
-
-def merge(parts: Sequence[RowCounts]) -> RowCounts:
-    """The counts over the rows of all parts."""
-    rows = np.sum([part.rows for part in parts], axis=0)
-    of_streams = zip(*(part.carrying for part in parts), strict=True)
-    return RowCounts(rows, tuple(reduce(operator.add, matrices) for matrices in of_streams))
 
 
 class ActiveRows(NamedTuple):
@@ -176,8 +121,7 @@ def tables(
     """Purity, and its means with their intervals.
 
     Args:
-        count: From a depth of the classes to the counts over analysed rows. It is called depth by
-            depth, so that the counts of one depth are held at a time.
+        count: From a depth of the classes to the counts over analysed rows at that depth.
         active: By stream, in the order of the counts.
         labels: The labels of all rows of the cache.
         valid: Which rows are analysed.
@@ -381,11 +325,6 @@ def _most_frequent(
     result = np.zeros(latents, np.int64)
     result[named] = columns[order[first]]
     return _MostFrequent(result, most)
-
-
-def _active(matrix: sparse.csr_matrix) -> sparse.csr_matrix:
-    """1 where a latent is active, int32."""
-    return (matrix > 0).astype(np.int32)
 
 
 def base_rates(carried: sparse.csr_matrix) -> npt.NDArray[np.float64]:

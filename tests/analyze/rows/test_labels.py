@@ -112,3 +112,16 @@ def test_labels_at_a_depth_count_a_row_once_and_leave_the_labels_as_they_are(mak
     assert labels.at_depth(0).toarray().tolist() == [[1, 0, 0], [1, 0, 0]]
     assert labels.at_depth(1).toarray().tolist() == before.tolist()
     assert (labels.matrix.toarray() == before).all()
+
+
+@given(trees(), st.integers(0, 1000))
+def test_every_depth_is_found_in_the_labels_of_all(make_labels, parents, seed):
+    generator = np.random.default_rng(seed)
+    ids = [generator.integers(0, len(parents), number).tolist() for number in (0, 1, 3, 5)]
+    labels = make_labels(ids, parents)
+    together = labels.at_every_depth(np.array([3, 1, 0, 2])).toarray()
+    for depth in (depth for depth in labels.lifts if depth > 0):
+        place = labels.place_at(depth)
+        actual = np.zeros(labels.matrix.shape, np.int32)[[3, 1, 0, 2]]
+        actual[:, place[place >= 0]] = together[:, place >= 0]
+        assert (actual == labels.at_depth(depth)[[3, 1, 0, 2]].toarray()).all()

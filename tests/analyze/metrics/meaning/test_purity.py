@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from sparc.analyze.codes.code_rows import CodeRows, concatenate
 from sparc.analyze.codes.code_sets import CodeSet
 from sparc.analyze.maths.intervals import jackknife
-from sparc.analyze.metrics.meaning import purity
+from sparc.analyze.metrics.meaning import purity, row_counts
 from sparc.analyze.rows import top_rows
 from sparc.analyze.rows.folds import assign_folds, no_folds
 from sparc.analyze.rows.images import Images
@@ -40,10 +40,9 @@ def strongest(values, rows, top):
 def tabulate(parts, labels, valid, latents, top, folds=None):
     folds = folds or no_folds(len(valid))
 
-    def count(depth):
-        return purity.merge(
-            [purity.count_rows(p, labels.at_depth(depth, p.rows), latents) for p in parts]
-        )
+    counts = row_counts.merge(
+        [row_counts.count_rows(p, labels.at_every_depth(p.rows), latents) for p in parts]
+    )
 
     whole = concatenate([part.take(labels.labelled[part.rows]) for part in parts])
     spare = top_rows.with_spare(top)
@@ -55,7 +54,9 @@ def tabulate(parts, labels, valid, latents, top, folds=None):
         )
         for stream in whole.streams
     }  # fmt: skip
-    return purity.tables(count, active, labels, valid, CODE_SET, folds.share)
+    return purity.tables(
+        lambda depth: counts.at_depth(labels, depth), active, labels, valid, CODE_SET, folds.share
+    )
 
 
 @settings(max_examples=25)
