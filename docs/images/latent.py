@@ -199,8 +199,14 @@ def _of_latent(latent: int, latents: int) -> float:
     return CODES[0] + (CODES[1] - CODES[0]) * (latent + 0.5) / latents
 
 
-def draw(report: sparc.Report, word: str, latent: int | None) -> None:
-    """Write the picture beside this file."""
+def page(report: sparc.Report, word: str, latent: int | None = None) -> str:
+    """The picture as HTML.
+
+    Args:
+        report: Of the demo, with captions and labels.
+        word: A class that captions name, too.
+        latent: Which of the latents that the word names; None: that with the largest overlap.
+    """
     if latent is None:
         named = report.concepts(word=word, shared=True)
         latent = int(named.sort_values("overlap")["latent"].iloc[-1])
@@ -215,10 +221,14 @@ def draw(report: sparc.Report, word: str, latent: int | None) -> None:
     latents = report.info.latents
     size = f'width="{WIDTH}" height="{HEIGHT}"'
     body = f"<svg {size}>{''.join(drawing(view, said, truth, latents))}</svg>"
-    page = PAGE.substitute(body=body + "".join(texts(view, said, word, latents)))
+    return PAGE.substitute(body=body + "".join(texts(view, said, word, latents)))
+
+
+def draw(content: str) -> None:
+    """Write the page as the picture beside this file."""
     with tempfile.TemporaryDirectory() as folder:
         source, shot = Path(folder) / "latent.html", Path(folder) / "shot.png"
-        source.write_text(page, encoding="utf-8")
+        source.write_text(content, encoding="utf-8")
         subprocess.run(
             [
                 *("chromium", "--headless=new", "--no-sandbox", "--disable-gpu"),
@@ -238,8 +248,8 @@ def draw(report: sparc.Report, word: str, latent: int | None) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("report", type=Path, help="Of the demo, with captions and labels.")
+    parser.add_argument("report", help="Of the demo, with captions and labels.")
     parser.add_argument("--word", required=True, help="A class that captions name, too.")
     parser.add_argument("--latent", type=int, help="Which of the latents that the word names.")
     typed = parser.parse_args()
-    draw(sparc.Report(typed.report), typed.word, typed.latent)
+    draw(page(sparc.Report(typed.report), typed.word, typed.latent))
