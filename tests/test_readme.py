@@ -39,7 +39,7 @@ EXAMPLES = {
     "own model": "# my_models.py",
     "registered": "register_encoder(",
 }
-"""What tells the examples in Python apart; each is run below."""
+"""By name, a text that this example in Python alone holds; each is run below."""
 
 
 def example(name: str) -> str:
@@ -74,9 +74,14 @@ def figures(text: str) -> list[str]:
     return re.findall(r"-?\d\.\d{3}(?: ±\d\.\d{3})?", text.replace("\xa0", " "))
 
 
-def test_the_figures_of_the_readme_are_those_of_the_demo():
+@pytest.fixture(scope="module")
+def table() -> str:
+    """The demo's table, as the guide shows it."""
     report = (ROOT / "docs/guide/reading-a-report.md").read_text()
-    table = re.search(r"```\n(\d+ rows of held-out.*?)```", report, re.DOTALL)[1]
+    return re.search(r"```\n(\d+ rows of held-out.*?)```", report, re.DOTALL)[1]
+
+
+def test_the_figures_of_the_readme_are_those_of_the_demo(table):
     shown = [row for row in README.read_text().splitlines() if figures(row) and row[0] == "|"]
     assert len(shown) == len(FIGURES)
     for row, (words, (line, *controls)) in zip(shown, FIGURES.items(), strict=True):
@@ -90,8 +95,15 @@ def test_the_figures_of_the_readme_are_those_of_the_demo():
         assert figures(row) == expected, f"README says otherwise than the demo's table: {row}"
 
 
+@pytest.mark.parametrize("page", ["searching", "pointing"])
+def test_the_guide_quotes_figures_of_the_demo(table, page):
+    quoted = figures((ROOT / f"docs/guide/{page}.md").read_text())
+    assert len(quoted) >= 3
+    assert set(quoted) <= set(figures(table))
+
+
 def test_the_readme_is_short():
-    assert len(README.read_text().splitlines()) < 160
+    assert len(README.read_text().splitlines()) < 140
 
 
 @pytest.mark.parametrize("pandas", ["with pandas", "without"])
