@@ -20,6 +20,7 @@ _FOR = {
     "lance": "importing features from Lance",
     "tensorboard": "`--tensorboard` in training",
     "wandb": "`--wandb` in training",
+    "examples": "the scripts and the notebook in `examples/`",
 }
 """Extras that users install, and what for; others are for `make demo` and for developers."""
 
