@@ -67,7 +67,8 @@ class _Log:
     """A file, pipe or notebook in which each state of a bar is a line, not what covers the last."""
 
     def write(self, text: str) -> None:
-        if shown := text.strip("\r\n "):
+        # A bar within another one goes down a line and up again.
+        if shown := text.replace("\x1b[A", "").strip("\r\n "):
             sys.stderr.write(f"{shown}\n")
 
     def flush(self) -> None:

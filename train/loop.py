@@ -213,7 +213,7 @@ def train(
         times.running(),
         stopping_on_signals(processes) as stopping,
         progress(
-            steps * rows, "Training", initial=first_step * rows, quiet=not processes.is_first
+            steps * rows, "training", initial=first_step * rows, quiet=not processes.is_first
         ) as bar,
     ):
         for step in range(first_step, steps):

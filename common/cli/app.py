@@ -8,6 +8,7 @@ into one line on standard error and exit status 2.
 
 import functools
 import inspect
+import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -46,6 +47,8 @@ class Program(typer.Typer):
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run it with what was typed."""
+        # Else it ends with an escape sequence, with colorama installed: nothing here is coloured.
+        os.environ.setdefault("NUMBA_DISABLE_ERROR_MESSAGE_HIGHLIGHTING", "1")
         with standard_streams():
             return super().__call__(*args, **kwargs)
 

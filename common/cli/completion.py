@@ -85,6 +85,8 @@ class BashWord(NamedTuple):
         """A value as bash has to be given it; None where that is not possible."""
         option, _, beginning = self.cut.partition("=")
         value = value.removeprefix(beginning if option.startswith("-") else self.cut)
+        if not value:  # all of it is typed
+            return None
         if self.is_quoted:
             return value if _HARMLESS.fullmatch(value) else None
         return _PLAIN.sub(r"\\\g<0>", value)

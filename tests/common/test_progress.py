@@ -80,13 +80,15 @@ def test_in_a_file_messages_and_bars_are_lines_of_their_own(monkeypatch) -> None
         bar.update(1)
         progress.say("worker a was lost")
         bar.update(2)
+        with progress.progress(2, "within") as inner:
+            inner.update(2)
     progress.say("done")
     before, lost, *after, done = log.getvalue().split("\n")[:-1]
     assert before.startswith("tables: 33%, 1 of 3 rows, ")
     assert before.endswith(" left")
-    assert all(line.startswith("tables:") for line in (before, *after))
+    assert all(line.startswith(("tables:", "within:")) for line in (before, *after))
     assert (lost, done) == ("worker a was lost", "done")
-    assert "\r" not in log.getvalue()
+    assert not {"\r", "\x1b"} & {*log.getvalue()}
 
 
 def test_lines_of_a_command_stand_alone_beside_a_bar(monkeypatch) -> None:

@@ -47,7 +47,7 @@ def selecting_rows(model: Sparc, cache: ActivationCache, *, rows: int, seed: int
         for stream in config.streams
     }
     total, used = min(rows, cache.info.rows), 0
-    with progress(total, "Rows by latent") as bar:
+    with progress(total, "rows by latent") as bar:
         for aligned in complete_chunks(cache, config.names, seed):
             features = aligned.tensors()
             for batch in zip(*(torch.split(features[s], _BATCH) for s in sums), strict=True):

@@ -86,7 +86,7 @@ def data_moments(
     """
     sums = _Sums(config, device)
     total = min(rows, cache.info.rows)
-    with progress(total, "Covariances") as bar:
+    with progress(total, "covariances") as bar:
         for chunk in shuffled_chunks(cache, seed):
             before = sums.least
             if before >= rows:

@@ -100,7 +100,7 @@ def load_all(cache: ActivationCache, streams: tuple[str, ...], device: torch.dev
         return len(rows)
 
     with (
-        progress(cache.info.rows, "Loading") as bar,
+        progress(cache.info.rows, "loading") as bar,
         ThreadPoolExecutor(READING_THREADS) as threads,
     ):
         for loaded in threads.map(load, range(cache.info.chunks)):

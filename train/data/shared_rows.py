@@ -151,7 +151,7 @@ def load_shared(
     resident = Resident.empty(cache, streams, device)
     quiet = exchange.rank > 0
     try:
-        with progress(info.rows, "Loading", quiet=quiet) as bar:
+        with progress(info.rows, "loading", quiet=quiet) as bar:
             for first in range(0, info.chunks, width):
                 chunks = range(first, min(first + width, info.chunks))
                 readers = _Readers.of(len(chunks), first=first, world=exchange.world)

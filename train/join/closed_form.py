@@ -116,7 +116,7 @@ def _normal_equations(
     gram = torch.zeros(config.latents, config.latents, dtype=torch.float64)
     products = torch.zeros(config.latents, len(model.pre_bias[stream]), dtype=torch.float64)
     total, taken = min(rows, cache.info.rows), 0
-    with progress(total, "Decoder") as bar, torch.no_grad():
+    with progress(total, "decoder") as bar, torch.no_grad():
         for aligned in complete_chunks(cache, config.names, seed):
             tensors = aligned.tensors()
             for first in range(0, len(aligned), _ROWS):

@@ -65,7 +65,7 @@ def match(sample: Mapping[str, SampledCodes], *, rounds: int) -> Matching:
     permutations = dict.fromkeys(names, identity)
     before = _mean_correlation(sample, permutations)
     more = rounds * len(names) if len(names) > 2 else 0
-    with progress(len(names) - 1 + more, "Matching", unit="assignments") as bar:
+    with progress(len(names) - 1 + more, "matching", unit="assignments") as bar:
         for position, name in enumerate(names[1:], start=1):
             permutations[name] = _assign(sample, permutations, names[:position], name)
             bar.update()

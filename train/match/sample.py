@@ -51,7 +51,7 @@ def sample_codes(
     pieces: dict[str, list[SampledCodes]] = {name: [] for name in names}
     counts = np.zeros((len(names), len(names)), dtype=np.int64)
     total = min(rows, cache.info.rows)
-    with progress(total, "Codes") as bar:
+    with progress(total, "codes") as bar:
         for chunk in shuffled_chunks(cache, seed):
             before = int(counts.min())
             if before >= rows:
