@@ -1,8 +1,9 @@
 """Puts tables of columns into the pages on a report's tables: `<!-- columns of NAME … -->`.
 
 Columns and types are those that the code declares, what they mean is what `analyze/REPORT.md` says,
-and an example row is one of the demo's (`docs/tables/examples.json`, by `take_examples.py`). Where
-`REPORT.md` says it in prose, the page says it within the comment, a column a line:
+and an example row is one of the report that ships (`docs/tables/examples.json`, by
+`take_examples.py`). Where `REPORT.md` says it in prose, the page says it within the comment, a
+column a line:
 
     <!-- columns of selection
     share: of the jointly selected latents, the share that …

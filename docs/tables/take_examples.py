@@ -1,8 +1,8 @@
 """Takes the example rows of the pages beside this file from tables, into `examples.json`.
 
-After `make demo`, and where further tables were written by `bias`, `concepts`, …:
+Those of a report are of the one that ships, the others were written by `bias`, `concepts`, …:
 
-    .venv/bin/python docs/tables/take_examples.py demo/reports/sparc/*.parquet FILE.parquet …
+    .venv/bin/python docs/tables/take_examples.py sparc/demo/report/*.parquet FILE.parquet …
 
 A file is called after its table. Of every table one row is taken: what the trained model does where
 streams select independently, if the table says so, of the latent or the streams that are given.
@@ -79,6 +79,6 @@ def take(files: list[Path], latent: int) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("files", type=Path, nargs="+", help="Tables, each called after its table.")
-    parser.add_argument("--latent", type=int, default=275, help="Whose rows are taken.")
+    parser.add_argument("--latent", type=int, default=298, help="Whose rows are taken.")
     arguments = parser.parse_args()
     take(arguments.files, arguments.latent)

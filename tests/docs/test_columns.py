@@ -1,9 +1,11 @@
 """The pages on tables say what the code declares, and so does the contract, `analyze/REPORT.md`."""
 
+import json
 import re
 
+import pyarrow.parquet as pq
 import pytest
-from columns import COMMON, REPORT, Column, contract, schemas, type_of
+from columns import COMMON, EXAMPLES, REPORT, ROOT, Column, contract, schemas, type_of
 
 
 @pytest.fixture(scope="module")
@@ -67,3 +69,18 @@ def test_every_column_of_the_code_is_in_the_contract(declared):
             end_of_interval = kind in ("low", "high") and figure in schema.names
             if name not in COMMON and not end_of_interval:
                 assert re.search(rf"\b{name}\b|…_{kind}\b", section), (table, name)
+
+
+def test_examples_are_rows_of_the_report_that_ships():
+    examples = json.loads(EXAMPLES.read_text(encoding="utf-8"))
+    files = list((ROOT / "sparc/demo/report").glob("*.parquet"))
+    assert len(files) > 20
+    for file in files:
+        rows = pq.read_table(file).to_pylist()
+        shown = [{name: _begun(item) for name, item in row.items()} for row in rows]
+        assert examples[file.stem] in shown, file.stem
+
+
+def _begun(item):
+    """Of a list, what an example shows."""
+    return item[:3] if isinstance(item, list) else item

@@ -103,6 +103,16 @@ def test_a_link_that_leads_nowhere_fails(make_page):
         make_page(" ".join(f"[a]({link})" for link in links))
 
 
+def test_the_first_question_of_the_home_page_has_an_answer():
+    code = re.findall(r"```python\n(.*?)```", (ROOT / "docs/index.md").read_text(), re.DOTALL)
+    (first,) = code
+    *before, question = first.strip().splitlines()
+    there: dict[str, object] = {}
+    exec("\n".join(before), there)
+    answer = eval(question, there)
+    assert set(answer["name_dino"]) == {"owl"}
+
+
 @pytest.mark.slow
 def test_the_site_asks_no_server_for_anything(tmp_path):
     done = subprocess.run(
