@@ -243,7 +243,8 @@ def _opened(
 
 def _learner(model: Sparc, record: RunRecord, division: Division, group: Processes) -> Learner:
     """What changes the weights of a model, or of the latents of it that this process owns."""
-    settings = dataclasses.replace(record.train, dead_after=record.rows_to_death)
+    kernels = choice.kept(record.train.kernels, record.kernels, group.device)
+    settings = dataclasses.replace(record.train, dead_after=record.rows_to_death, kernels=kernels)
     variances = record.data.variances
     if division == "latents":
         return SharedLearner(model, settings, peers=group, variances=variances)

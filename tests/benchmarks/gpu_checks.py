@@ -25,7 +25,7 @@ from sparc.train.step import noise
 from sparc.train.step.learner import Learner
 from sparc.train.step.noise import Inputs
 from sparc.train.step.recipes import published
-from sparc.train.step.select import select_candidates
+from sparc.train.step.selection.select import select_candidates
 
 TOLERANCES = {torch.float64: 1e-11, torch.float32: 2e-5, torch.bfloat16: 2e-2}
 """Of the largest difference over the largest number that is expected."""
@@ -393,9 +393,9 @@ def precision_checks(device: torch.device, size: StepSize) -> Iterator[Check]:
         found = select_candidates(single, Inputs(singles), precision=precision, kernels=kernels)  # type: ignore[arg-type]
         same = (found.indices[:, 0, :, None] == exact.indices[:, 0, None, :]).any(2)
         yield Check(f"{precision}: share of other latents", 1 - float(same.double().mean()), most)
-        logits = torch.stack(exact.products, dim=1)
-        at = found.indices.expand(found.values.shape)
-        expected = logits.gather(2, at).clamp(min=0)
+        at = found.indices.expand(found.values.shape).unbind(1)
+        logits = [exact.logits.at(stream, indices) for stream, indices in enumerate(at)]
+        expected = torch.stack(logits, dim=1).clamp(min=0)
         yield Check(f"{precision}: values", difference(found.values, expected), 1e-5)
 
 

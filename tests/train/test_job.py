@@ -20,6 +20,7 @@ from sparc.common.files.lock import exclusive
 from sparc.train import job, load
 from sparc.train.config import TrainConfig
 from sparc.train.data.means import data_statistics
+from sparc.train.kernels import choice
 from sparc.train.kernels.choice import choose
 from sparc.train.loading import load_model, load_untrained
 from sparc.train.run.log import read_lines
@@ -470,8 +471,9 @@ def test_numba_is_recommended_where_it_would_be_chosen(
     tmp_path, monkeypatch, capsys, small_cache, small_settings, kernels, installed
 ):
     if not installed:
-        for module in ("numba", "sparc.train.kernels.numba_kernels"):
-            monkeypatch.setitem(sys.modules, module, None)
+        for module in ("numba_kernels", "screening.kernels"):
+            monkeypatch.setitem(sys.modules, f"sparc.train.kernels.{module}", None)
+        monkeypatch.setitem(sys.modules, "numba", None)
     job.run(str(small_cache), tmp_path / "run", small_settings(steps=1, kernels=kernels))
     recommended = "pip install numba " in capsys.readouterr().err
     assert recommended == (kernels == "auto" and not installed)
@@ -528,3 +530,17 @@ def test_missing_services_say_what_to_install(
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
     with pytest.raises(SparcError, match=f"pip install {module}$"):
         job.run(str(small_cache), tmp_path / "run", small_settings(**changes))
+
+
+def test_a_run_goes_on_with_the_kernels_that_it_began_with(
+    tmp_path, monkeypatch, run_and_interrupt, small_cache, small_settings
+):
+    """So it ends with the same weights where a better implementation has been installed since."""
+    settings = small_settings(steps=12, checkpoint_every=5)
+    job.run(str(small_cache), tmp_path / "torch", small_settings(steps=12, kernels="torch"))
+    with monkeypatch.context() as patch:
+        patch.setattr(choice, "available", lambda _: iter(["torch"]))
+        run_and_interrupt(tmp_path / "run", settings, 8)
+    job.run(str(small_cache), tmp_path / "run", settings)
+    expected, resumed = ((tmp_path / name / "model.safetensors") for name in ("torch", "run"))
+    assert resumed.read_bytes() == expected.read_bytes()

@@ -30,12 +30,28 @@ def choose(name: str, device: torch.device) -> Kernels:
     entry = KERNELS[name]
     if not entry.runs_on(device):
         needed = _DEVICES.get(entry.device, entry.device)
+        if entry.multiplies_bfloat16 and device.type == entry.device:
+            raise ConfigError(
+                f"kernels {name} needs {needed} with AVX512-BF16, which this one lacks; use "
+                "kernels auto"
+            )
         raise ConfigError(f"kernels {name} needs {needed}, not device {device}; use kernels auto")
     try:
         kernels: Kernels = entry.load()()
     except _UNUSABLE as error:
         raise ConfigError(f"kernels {name}: {error}; use kernels auto") from error
     return kernels
+
+
+def kept(name: str, recorded: str, device: torch.device) -> str:
+    """What a run goes on with: what it began with, so that it ends with the same weights.
+
+    Args:
+        name: As for `choose`.
+        recorded: What `choose` gave when the run began, maybe on another machine.
+        device: Where the model lies.
+    """
+    return recorded if name == AUTO and recorded in available(device) else name
 
 
 def available(device: torch.device) -> Iterator[str]:
@@ -56,8 +72,12 @@ def advice(device: torch.device) -> Iterator[str]:
         device: Where a model is trained, with whatever `auto` chose.
     """
     best = next(available(device))
+    named = set()
     for name, entry in KERNELS.items():
         if name == best:
             return
-        if entry.runs_on(device) and entry.gain and not importlib.util.find_spec(entry.package):
+        if not entry.runs_on(device) or not entry.gain or entry.package in named:
+            continue
+        if not importlib.util.find_spec(entry.package):
+            named.add(entry.package)
             yield f"pip install {entry.package} {entry.gain}"

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from sparc.train.kernels.adam import AdamStep, Moments
+from sparc.train.kernels.screening.low_logits import Screen
 
 
 class InverseIndex(NamedTuple):
@@ -86,6 +87,8 @@ class Kernels(Protocol):
     """The operations; every implementation is held to the same plain reference by the tests."""
 
     name: str
+    screen: Screen | None
+    """What selects by products in bfloat16, if this implementation does."""
 
     def select(
         self, products: Sequence[Tensor], biases: Sequence[Tensor], k: int

@@ -12,16 +12,13 @@ Sums may be reordered to fill vector registers; NaN and infinity keep their mean
 # The compiled functions take arrays of any floating-point type.
 
 import math
-from collections.abc import Callable
-from typing import Any
 
-import numba
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from sparc.train.kernels.adam import BETA1, BETA2, EPSILON, AdamStep, Moments
+from sparc.train.kernels.compiled import arrays, compiled
 from sparc.train.kernels.interface import Bags, Compared, WeightGradient
 from sparc.train.kernels.torch_kernels import TorchKernels
 
@@ -29,17 +26,7 @@ _BLOCK_ROWS = 2048
 """Weight rows per piece of work: enough to hide its overhead, few enough to balance threads."""
 
 
-def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    decorate: Callable[..., Callable[..., Any]] = numba.njit(
-        cache=True,
-        nogil=True,
-        error_model="numpy",
-        fastmath={"reassoc", "contract", "nsz", "arcp"},
-    )
-    return decorate(function)
-
-
-@_compiled
+@compiled
 def _add_rows(total, scales, rows, table):
     """Adds scales[j] * table[rows[j]] to `total`, for all j."""
     dim = total.shape[0]
@@ -56,7 +43,7 @@ def _add_rows(total, scales, rows, table):
             total[i] += scale * row[i]
 
 
-@_compiled
+@compiled
 def _add_rows_to_three(totals, scales, rows, table):
     """As `_add_rows`, to three vectors with their own scales: a row is read once for all."""
     first, second, third = totals[0], totals[1], totals[2]
@@ -77,7 +64,7 @@ def _add_rows_to_three(totals, scales, rows, table):
         _add_rows(totals[vector], scales[vector, whole:], rows[whole:], table)
 
 
-@_compiled
+@compiled
 def _add_rows_to_each(totals, scales, rows, table):
     """Adds scales[v, j] * table[rows[j]] to totals[v], for all v and j."""
     threes = len(totals) // 3 * 3
@@ -87,7 +74,7 @@ def _add_rows_to_each(totals, scales, rows, table):
         _add_rows(totals[vector], scales[vector], rows, table)
 
 
-@_compiled
+@compiled
 def _multiply_rows(products, vector, rows, table):
     """Products of a vector with table[rows[j]], for all j."""
     dim = vector.shape[0]
@@ -110,7 +97,7 @@ def _multiply_rows(products, vector, rows, table):
         products[j] = a
 
 
-@_compiled
+@compiled
 def _multiply_rows_by_three(products, vectors, rows, table):
     """As `_multiply_rows` by three vectors: a row is read once for all."""
     first, second, third = vectors[0], vectors[1], vectors[2]
@@ -133,7 +120,7 @@ def _multiply_rows_by_three(products, vectors, rows, table):
         _multiply_rows(products[vector, whole:], vectors[vector], rows[whole:], table)
 
 
-@_compiled
+@compiled
 def _multiply_rows_by_each(products, vectors, rows, table):
     """products[v, j] becomes the product of vectors[v] with table[rows[j]], for all v and j."""
     threes = len(vectors) // 3 * 3
@@ -143,7 +130,7 @@ def _multiply_rows_by_each(products, vectors, rows, table):
         _multiply_rows(products[vector], vectors[vector], rows, table)
 
 
-@_compiled
+@compiled
 def _compare(indices, values, weight, targets, scales, square_errors, residuals, products):
     """Row by row: the weight rows that are decoded are multiplied while they are in a cache."""
     rows, vectors, _ = values.shape
@@ -163,7 +150,7 @@ def _compare(indices, values, weight, targets, scales, square_errors, residuals,
         _multiply_rows_by_each(products[row], residuals[row], indices[row], weight)
 
 
-@_compiled
+@compiled
 def _square_errors(indices, values, weight, targets, square_errors):
     rows, vectors, _ = values.shape
     repeat = rows // len(targets)
@@ -175,20 +162,20 @@ def _square_errors(indices, values, weight, targets, square_errors):
             square_errors[row, vector] = (errors[vector] * errors[vector]).sum()
 
 
-@_compiled
+@compiled
 def _decode(indices, values, weight, decoded):
     decoded[:] = 0
     for row in range(len(values)):
         _add_rows_to_each(decoded[row], values[row], indices[row], weight)
 
 
-@_compiled
+@compiled
 def _value_gradients(indices, vectors, weight, products):
     for row in range(len(vectors)):
         _multiply_rows_by_each(products[row], vectors[row], indices[row], weight)
 
 
-@_compiled
+@compiled
 def _weight_gradient(rows, values, offsets, table, first, gradient):
     for position in range(len(gradient)):
         begin, end = offsets[first + position], offsets[first + position + 1]
@@ -196,7 +183,7 @@ def _weight_gradient(rows, values, offsets, table, first, gradient):
         _add_rows(gradient[position], values[begin:end], rows[begin:end], table)
 
 
-@_compiled
+@compiled
 def _update(
     rows,
     values,
@@ -263,30 +250,30 @@ class NumbaKernels(TorchKernels):
             values.new_empty(rows, vectors, weight.shape[1]),
             values.new_empty(values.shape),
         )
-        _compare(*_arrays(indices, values, weight, targets, scales, *compared))
+        _compare(*arrays(indices, values, weight, targets, scales, *compared))
         return compared
 
     def square_errors(
         self, indices: Tensor, values: Tensor, weight: Tensor, targets: Tensor
     ) -> Tensor:
         square_errors = values.new_empty(values.shape[:2])
-        _square_errors(*_arrays(indices, values, weight, targets, square_errors))
+        _square_errors(*arrays(indices, values, weight, targets, square_errors))
         return square_errors
 
     def decode(self, indices: Tensor, values: Tensor, weight: Tensor) -> Tensor:
         decoded = values.new_empty(*values.shape[:2], weight.shape[1])
-        _decode(*_arrays(indices, values, weight, decoded))
+        _decode(*arrays(indices, values, weight, decoded))
         return decoded
 
     def value_gradients(self, indices: Tensor, vectors: Tensor, weight: Tensor) -> Tensor:
         products = vectors.new_empty(*vectors.shape[:2], indices.shape[1])
-        _value_gradients(*_arrays(indices, vectors, weight, products))
+        _value_gradients(*arrays(indices, vectors, weight, products))
         return products
 
     def weight_gradient(self, bags: Bags, vectors: Tensor, first: int, last: int) -> Tensor:
         table = vectors.reshape(-1, vectors.shape[2])
         gradient = table.new_empty(last - first, table.shape[1])
-        rows, values, offsets, table_, gradient_ = _arrays(
+        rows, values, offsets, table_, gradient_ = arrays(
             bags.rows, bags.values, bags.offsets, table, gradient
         )
         _weight_gradient(rows, values, offsets, table_, first, gradient_)
@@ -309,7 +296,7 @@ class NumbaKernels(TorchKernels):
             added_latents, added_rows = torch.empty(0, dtype=torch.int64), nothing.view(0, 0)
         number = nothing.numpy().dtype.type
         _update(
-            *_arrays(
+            *arrays(
                 gradient.bags.rows,
                 gradient.bags.values,
                 gradient.bags.offsets,
@@ -330,11 +317,3 @@ class NumbaKernels(TorchKernels):
 
     def block_rows(self, weight: Tensor) -> int:
         return _BLOCK_ROWS
-
-
-def _arrays(*tensors: Tensor) -> tuple[NDArray[Any], ...]:
-    """The tensors as C-contiguous arrays, which the functions are compiled for.
-
-    Outputs must be contiguous already: of other tensors these are copies.
-    """
-    return tuple(tensor.detach().contiguous().numpy() for tensor in tensors)

@@ -20,6 +20,7 @@ from sparc.train.kernels.interface import (
     gradient_rows,
     latent_sums,
 )
+from sparc.train.kernels.screening.low_logits import Screen
 from sparc.train.model.topk import largest, sum_in_order
 
 _BLOCK_BYTES = 6 << 20
@@ -36,6 +37,7 @@ class TorchKernels:
     """Implements `sparc.train.kernels.interface.Kernels`."""
 
     name = "torch"
+    screen: Screen | None = None
 
     def select(
         self, products: Sequence[Tensor], biases: Sequence[Tensor], k: int

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from sparc.train.model.network import Sparc
 from sparc.train.step.row_terms import Gather
-from sparc.train.step.select import Selected
+from sparc.train.step.selection.select import Selected
 
 MEMORY = 0.97
 """What a running mean keeps of its value in a batch."""

@@ -1,9 +1,9 @@
 """One training step: from a batch of raw features to changed weights and the figures of the step.
 
-The mathematics is `select` (codes), `objective` (losses and derivatives of rows), `gradients` (sums
-over rows) and `update` (Adam); this module puts them in order, and `sparc.train.reference` says the
-same densely. It must not know where batches come from, when to log or how processes find each
-other.
+The mathematics is `selection` (codes), `objective` (losses and derivatives of rows), `gradients`
+(sums over rows) and `update` (Adam); this module puts them in order, and `sparc.train.reference`
+says the same densely. It must not know where batches come from, when to log or how processes find
+each other.
 """
 
 import functools
@@ -29,7 +29,6 @@ from sparc.train.step.gradients import (
     stream_gradients,
     sum_is_whole,
 )
-from sparc.train.step.keep import learn_thresholds
 from sparc.train.step.measurer import Measurer
 from sparc.train.step.noise import ALL_ROWS, Inputs, Share
 from sparc.train.step.row_terms import (
@@ -41,6 +40,7 @@ from sparc.train.step.row_terms import (
     gather_terms,
 )
 from sparc.train.step.schedule import mode_of_step
+from sparc.train.step.selection.keep import learn_thresholds
 from sparc.train.step.sums import StepSums, rows_to_compare
 from sparc.train.step.terms.autograd import DenseTerms
 from sparc.train.step.update import Optimizer

@@ -13,12 +13,12 @@ from sparc.train.model.network import Sparc
 from sparc.train.step.by_latents.models import home_of
 from sparc.train.step.by_latents.peers import Peers
 from sparc.train.step.deadness import Candidates, DeadCandidates
-from sparc.train.step.keep import Selection
 from sparc.train.step.noise import Inputs
 from sparc.train.step.objective import Objective, RowLosses
 from sparc.train.step.recipes.recipe import recipe_of
 from sparc.train.step.row_terms import Gather, GlobalCodes, one_process
-from sparc.train.step.select import Selected
+from sparc.train.step.selection.keep import Selection
+from sparc.train.step.selection.select import Selected
 from sparc.train.step.sums import Losses, StepSums, no_sums, step_sums
 from sparc.train.step.terms.autograd import TermsByAutograd
 from sparc.train.step.terms.term import build_terms
@@ -179,7 +179,6 @@ class Measurer:
             losses,
             values,
             compare_rows=compare_rows,
-            kernels=self.kernels,
             some_missing=self.settings.rows == "any",
         )
 

@@ -26,7 +26,7 @@ from sparc.train.step.reconstruct import (
 )
 from sparc.train.step.row_terms import LocalTerms
 from sparc.train.step.rows import join_rows, share_rows
-from sparc.train.step.select import Selected
+from sparc.train.step.selection.select import Selected
 from sparc.train.step.terms.dead_code import DeadDictionary, OwnDead
 from sparc.train.step.terms.term import (
     Contribution,
@@ -173,7 +173,8 @@ class Objective:
     ) -> DeadDictionary | None:
         if candidates is None:
             return None
-        return OwnDead(candidates, selected.products[target], self._kernels)
+        products = selected.logits.products(target, candidates.latents)
+        return OwnDead(candidates, products, self._kernels)
 
     def contributions(
         self,

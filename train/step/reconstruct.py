@@ -13,7 +13,7 @@ from torch import Tensor
 from sparc.train.kernels.interface import Kernels
 from sparc.train.model.network import Sparc
 from sparc.train.step.rows import join_rows
-from sparc.train.step.select import Selected
+from sparc.train.step.selection.select import Selected
 
 
 class TargetTerms(NamedTuple):

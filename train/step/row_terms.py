@@ -11,7 +11,7 @@ from typing import NamedTuple
 from torch import Tensor
 
 from sparc.train.step.deadness import SparseCodes
-from sparc.train.step.select import Selected
+from sparc.train.step.selection.select import Selected
 
 Gather = Callable[[Tensor], Tensor]
 """Joins a tensor of all processes along its first dimension, the rows, in the order of ranks."""

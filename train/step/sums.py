@@ -7,10 +7,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from sparc.train.kernels.interface import Kernels
 from sparc.train.model.network import Sparc
 from sparc.train.step.objective import Objective, RowLosses
-from sparc.train.step.select import Selected
+from sparc.train.step.selection.select import Selected
 
 
 class Losses(NamedTuple):
@@ -177,7 +176,6 @@ def step_sums(
     values: Mapping[str, Tensor],
     *,
     compare_rows: int,
-    kernels: Kernels,
     some_missing: bool,
 ) -> StepSums:
     """The figures of a batch.
@@ -189,7 +187,6 @@ def step_sums(
         losses: The losses of its rows.
         values: Values of the terms without derivatives by hand, by name, scalars.
         compare_rows: Rows on which `chosen_alone` is counted.
-        kernels: The implementation of the sparse mathematics.
         some_missing: Whether rows of the run may lack streams, even if those of the batch do not.
     """
     rows, streams, _ = selected.values.shape
@@ -233,7 +230,7 @@ def step_sums(
         feature_square_sum=square_norms.sum(0),
         active=(selected.values > 0).sum((0, 2)).double(),
         chosen=_chosen(compared) if some_missing else _chosen(compared).mean(),
-        chosen_alone=_chosen_alone(model, compared, kernels),
+        chosen_alone=_chosen_alone(model, compared),
         terms=terms,
         pair_rows=pair_rows,
     )
@@ -250,26 +247,26 @@ def _chosen(selected: Selected) -> Tensor:
     return selected.kept.sum((0, 2)).double().expand(streams)
 
 
-def _chosen_alone(model: Sparc, selected: Selected, kernels: Kernels) -> Tensor:
+def _chosen_alone(model: Sparc, selected: Selected) -> Tensor:
     """How many selected latents each stream would have selected independently, (streams,)."""
     if selected.indices.shape[1] > 1 or selected.values.shape[1] == 1:
         return _chosen(selected)
     shared = selected.indices[:, 0]
-    counts = []
-    for position, name in enumerate(model.config.names):
-        product, bias = selected.products[position], model.latent_bias[name]
-        scores = product.gather(1, shared) + bias[shared]
+    counts, width = [], model.config.width
+    for position in range(len(model.config.names)):
         if selected.thresholds is not None:
+            scores = selected.logits.at(position, shared)
             also = scores >= selected.thresholds[1 + position]
         else:
-            own, _ = kernels.select([product], [bias], model.config.width)
-            own_scores = product.gather(1, own) + bias[own]
-            kept = model.selector.keep(own_scores, model.config.k, None)
+            own, _ = selected.logits.select([position], width)
+            kept = None
+            if model.selector.leaves_out:
+                scores = selected.logits.at(position, own)
+                kept = model.selector.keep(scores, model.config.k, None)
+            flags = torch.zeros(len(own), model.config.latents, dtype=torch.bool, device=own.device)
             if kept is None:
-                also = scores >= own_scores.amin(1, keepdim=True)
-            else:
-                also = torch.zeros_like(product, dtype=torch.bool).scatter(1, own, kept)
-                also = also.gather(1, shared)
+                kept = torch.ones_like(own, dtype=torch.bool)
+            also = flags.scatter_(1, own, kept).gather(1, shared)
         if selected.kept is not None:
             also &= selected.kept[:, 0]
         if selected.present is not None:

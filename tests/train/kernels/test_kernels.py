@@ -9,13 +9,15 @@ import sys
 
 import pytest
 import torch
+from different_kernels import different_kernels
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sparc.common.errors import ConfigError
 from sparc.train.config import ModelConfig, StreamShape, TrainConfig
+from sparc.train.kernels import registry
 from sparc.train.kernels.adam import AdamStep, Moments
-from sparc.train.kernels.choice import available, choose
+from sparc.train.kernels.choice import choose
 from sparc.train.kernels.interface import WeightGradient, fill_bags, invert
 from sparc.train.kernels.registry import KERNELS
 from sparc.train.model.initialize import initial_model
@@ -25,7 +27,7 @@ from sparc.train.step.learner import Learner
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 GPU = torch.cuda.is_available()
 DEVICE = torch.device("cuda" if GPU and not INTERPRETED else "cpu")
-NAMES = list(available(DEVICE))
+NAMES = different_kernels(DEVICE)
 EXAMPLES = 3 if INTERPRETED else 40
 
 TOLERANCES = {torch.float64: 1e-12, torch.float32: 2e-5, torch.bfloat16: 2e-2}
@@ -410,10 +412,16 @@ def test_triton_in_the_interpreter():
 
 
 @pytest.mark.skipif(INTERPRETED, reason="the interpreter runs anywhere")
-def test_choice():
+@pytest.mark.parametrize("multiplies_bfloat16", [True, False])
+def test_choice(monkeypatch, multiplies_bfloat16):
+    monkeypatch.setattr(registry, "_cpu_multiplies_bfloat16", lambda: multiplies_bfloat16)
     cpu = torch.device("cpu")
-    assert choose("auto", cpu).name == choose("numba", cpu).name == "numba"
+    assert choose("auto", cpu).name == ("screened" if multiplies_bfloat16 else "numba")
+    assert choose("numba", cpu).name == "numba"
     assert choose("torch", cpu).name == "torch"
+    if not multiplies_bfloat16:
+        with pytest.raises(ConfigError, match="needs a CPU with AVX512-BF16, which this one lacks"):
+            choose("screened", cpu)
     with pytest.raises(ConfigError, match="needs a GPU"):
         choose("triton", cpu)
     with pytest.raises(ConfigError, match=r"kernels must be one of auto, .*, not 'cuda'"):
@@ -425,7 +433,9 @@ def test_choice():
 @pytest.mark.skipif(INTERPRETED, reason="the interpreter runs anywhere")
 @pytest.mark.parametrize(("name", "device"), [("triton", "cuda"), ("numba", "cpu")])
 def test_what_is_not_installed(name, device, monkeypatch):
-    monkeypatch.setitem(sys.modules, KERNELS[name].home.partition(":")[0], None)
+    for entry in KERNELS.values():
+        if entry.package == KERNELS[name].package:
+            monkeypatch.setitem(sys.modules, entry.home.partition(":")[0], None)
     assert choose("auto", torch.device(device)).name == "torch"
     with pytest.raises(ConfigError, match="use kernels auto"):
         choose(name, torch.device(device))

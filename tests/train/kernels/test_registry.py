@@ -9,7 +9,7 @@ import torch
 from sparc.common.errors import ConfigError
 from sparc.common.files.folder import Folder
 from sparc.common.lazy import import_home
-from sparc.train.kernels import choice
+from sparc.train.kernels import choice, registry
 from sparc.train.kernels.registry import KERNELS, KernelsEntry
 from sparc.train.kernels.torch_kernels import TorchKernels
 from sparc.train.loading import load
@@ -95,11 +95,14 @@ def test_a_name_that_is_not_registered_is_refused(small_cache, tmp_path, call, c
     assert "counted-here" in done.stderr
 
 
-def test_what_is_faster_is_recommended_where_it_is_not_installed(monkeypatch):
+@pytest.mark.parametrize(("bfloat16", "gain"), [(True, "third"), (False, "fifth")])
+def test_what_is_faster_is_recommended_where_it_is_not_installed(monkeypatch, bfloat16, gain):
+    monkeypatch.setattr(registry, "_cpu_multiplies_bfloat16", lambda: bfloat16)
     assert list(choice.advice(CPU)) == []
-    for module in ("numba", KERNELS["numba"].home.partition(":")[0]):
+    homes = (entry.home.partition(":")[0] for entry in KERNELS.values() if entry.package == "numba")
+    for module in ("numba", *homes):
         monkeypatch.setitem(sys.modules, module, None)
-    assert list(choice.advice(CPU)) == ["pip install numba makes steps about a fifth faster"]
+    assert list(choice.advice(CPU)) == [f"pip install numba makes steps about a {gain} faster"]
     assert list(choice.advice(torch.device("meta"))) == []
 
 

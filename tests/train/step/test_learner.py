@@ -4,19 +4,19 @@ import functools
 
 import pytest
 import torch
+from different_kernels import different_kernels
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sparc.common.errors import ConfigError, RunError
 from sparc.train.config import TrainConfig
-from sparc.train.kernels.choice import available
 from sparc.train.reference import Reference, aux, pairs
 from sparc.train.step.learner import Learner
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
-KERNELS = list(available(torch.device("cpu")))
+KERNELS = different_kernels(torch.device("cpu"))
 
 
 def close(actual, expected, tolerance=1e-11):

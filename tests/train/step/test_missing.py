@@ -2,10 +2,10 @@
 
 import pytest
 import torch
+from different_kernels import different_kernels
 
 from sparc.common.errors import ConfigError
 from sparc.train.config import TrainConfig
-from sparc.train.kernels.choice import available
 from sparc.train.reference import Reference, pairs
 from sparc.train.run.metrics import describe
 from sparc.train.step.learner import Learner
@@ -14,7 +14,7 @@ from sparc.train.step.schedule import mode_of_step
 from sparc.train.step.terms.registry import TERMS, TermEntry
 from sparc.train.step.terms.term import LossTerm
 
-KERNELS = list(available(torch.device("cpu")))
+KERNELS = different_kernels(torch.device("cpu"))
 CHEAP = {
     "recipe": "joint",
     "rows": "any",

@@ -4,14 +4,14 @@ import dataclasses
 
 import pytest
 import torch
+from different_kernels import different_kernels
 
 from sparc.train.config import TrainConfig
-from sparc.train.kernels.choice import available
 from sparc.train.reference import Reference
 from sparc.train.step.learner import Learner
 from sparc.train.step.schedule import mode_of_step
 
-KERNELS = list(available(torch.device("cpu")))
+KERNELS = different_kernels(torch.device("cpu"))
 
 
 def local(config):

@@ -2,16 +2,16 @@
 
 import pytest
 import torch
+from different_kernels import different_kernels
 
 from sparc.train.config import TrainConfig
-from sparc.train.kernels.choice import available
 from sparc.train.reference import Reference, cross_reconstruction
 from sparc.train.step.learner import Learner
 from sparc.train.step.noise import Share, draw_noise
 from sparc.train.step.terms.registry import TERMS, TermEntry
 from sparc.train.step.terms.term import LossTerm
 
-KERNELS = list(available(torch.device("cpu")))
+KERNELS = different_kernels(torch.device("cpu"))
 
 
 def noise_of(model, batch, step, scale=0.5):

@@ -5,7 +5,7 @@ import torch
 
 from sparc.train.kernels.choice import choose
 from sparc.train.step.noise import Inputs
-from sparc.train.step.select import select_candidates
+from sparc.train.step.selection.select import select_candidates
 
 KERNELS = choose("torch", torch.device("cpu"))
 

@@ -14,6 +14,7 @@ Constants of a kernel are spelled in capitals, as is the custom in Triton.
 
 from torch import Tensor
 
+from sparc.train.kernels.screening.low_logits import Screen
 from sparc.train.kernels.triton.bags import latent_sums, weight_gradient
 from sparc.train.kernels.triton.compare import compare, square_errors
 from sparc.train.kernels.triton.decode import decode, value_gradients
@@ -25,6 +26,7 @@ class TritonKernels:
     """Implements `sparc.train.kernels.interface.Kernels`."""
 
     name = "triton"
+    screen: Screen | None = None
 
     select = staticmethod(select)
     compare = staticmethod(compare)

@@ -49,7 +49,7 @@ def pack(
     Args:
         indices: Own latents, (rows, sets, offers); a set is of all streams or of one.
         used: Which of them are selected, likewise.
-        products: By stream, as `Selected.products`, (rows, own latents).
+        products: By stream, as `AllLogits.all_products`, (rows, own latents).
         biases: By stream, (own latents,).
         present: As `Inputs.present`, of all rows.
     """

@@ -7,7 +7,7 @@ from sparc.train.kernels.interface import Kernels
 from sparc.train.step.by_latents.peers import Peers, sum_at_homes, to_homes, to_owners
 from sparc.train.step.deadness import Candidates
 from sparc.train.step.row_terms import AuxiliaryCode
-from sparc.train.step.terms.dead_code import of_latents
+from sparc.train.step.selection.logits import of_latents
 
 
 class SharedDead:
@@ -17,7 +17,7 @@ class SharedDead:
         peers: The processes.
         candidates: Those of this process.
         size: How many there are in all processes.
-        products: `Selected.products` of the stream, (all rows, own latents).
+        products: `AllLogits.all_products` of the stream, (all rows, own latents).
         kernels: The implementation of the sparse mathematics.
     """
 

@@ -22,11 +22,11 @@ from sparc.train.step.by_latents.peers import Peers, sum_everywhere
 from sparc.train.step.by_latents.selecting import SharedSelection
 from sparc.train.step.by_latents.step import SharedStep
 from sparc.train.step.deadness import Candidates
-from sparc.train.step.keep import learn_thresholds
 from sparc.train.step.learner import Learner
 from sparc.train.step.measurer import Measurer
 from sparc.train.step.noise import Inputs, Share
 from sparc.train.step.row_terms import one_process
+from sparc.train.step.selection.keep import learn_thresholds
 from sparc.train.step.sums import StepSums, rows_to_compare
 
 

@@ -24,7 +24,7 @@ class Products(NamedTuple):
     """Logits of the latents that a process owns, of rows of all homes.
 
     Attributes:
-        products: By stream, as `Selected.products`, (rows, own latents).
+        products: By stream, as `AllLogits.all_products`, (rows, own latents).
         biases: By stream, (own latents,).
     """
 

@@ -16,9 +16,10 @@ from sparc.train.step.by_latents.codes import OwnCodes, PackedRows, pack
 from sparc.train.step.by_latents.offers import Answer, Offers, Products, answer, offer, report
 from sparc.train.step.by_latents.peers import Peers
 from sparc.train.step.deadness import SparseCodes
-from sparc.train.step.keep import Selection
 from sparc.train.step.noise import Inputs
-from sparc.train.step.select import Selected, choose, read_inputs, read_products
+from sparc.train.step.selection.keep import Selection
+from sparc.train.step.selection.logits import AllLogits
+from sparc.train.step.selection.select import Selected, choose, read_inputs, read_products
 from sparc.train.step.sums import rows_to_compare
 
 
@@ -26,7 +27,7 @@ class SharedBatch(NamedTuple):
     """A batch whose codes are known at home and with the owners.
 
     Attributes:
-        selected: The rows of this home; `products` are minus infinity where nothing was offered.
+        selected: The rows of this home; its logits are minus infinity where nothing was offered.
         read: What the encoders multiply, of all rows, by stream, (rows, dim).
         products: Logits of own latents, of all rows.
         present: As `Inputs.present`, of all rows.
@@ -131,8 +132,10 @@ class SharedSelection:
         table = [x.new_full((rows, latents), -torch.inf) for x in logits.products]
         joint, by_stream = self._offer(logits, table, mode)
         # Exact values, in another precision, are computed where the encoders are.
+        home_biases = tuple(self._home.latent_bias[name].detach() for name in names)
+        offered = AllLogits(tuple(table), home_biases, self._kernels)
         candidates = choose(
-            self._home, read, tuple(table), "float32", self._kernels, mode, self._workers
+            self._home, read, offered, "float32", self._kernels, mode, self._workers
         )
         selected = self._selection.by_thresholds_of_batch(candidates)
         offers = joint if mode == "joint" else by_stream

@@ -2,7 +2,6 @@
 
 from typing import NamedTuple, Protocol
 
-import torch
 from torch import Tensor
 
 from sparc.train.kernels.interface import Kernels
@@ -50,7 +49,7 @@ class OwnDead(NamedTuple):
 
     Attributes:
         candidates: The latents.
-        products: `Selected.products` of the stream, (rows, all latents).
+        products: Of those latents, logits without their biases, (rows, latents).
         kernels: The implementation of the sparse mathematics.
     """
 
@@ -71,11 +70,10 @@ class OwnDead(NamedTuple):
     def code(self, k: int) -> "OwnDeadCode":
         """The code of k latents; with none it is empty, and decoded to zero."""
         latents, _, biases, _ = self.candidates
-        products = of_latents(self.products, latents)
         if not k:
-            nothing = products.new_zeros(len(products), 0)
+            nothing = self.products.new_zeros(len(self.products), 0)
             return OwnDeadCode(self, latents.new_zeros(nothing.shape), nothing)
-        indices, values = self.kernels.select([products], [biases], k)
+        indices, values = self.kernels.select([self.products], [biases], k)
         return OwnDeadCode(self, indices, values.squeeze(1))
 
 
@@ -109,10 +107,3 @@ class OwnDeadCode(NamedTuple):
         gradients = kernels.value_gradients(self.indices, residuals.unsqueeze(1), directions)
         by_values = gradients.squeeze(1) * (self.values > 0)
         return AuxiliaryCode(latents, self.indices, self.values, by_values, residuals)
-
-
-def of_latents(products: Tensor, latents: Tensor) -> Tensor:
-    """Columns of (rows, all latents), ascending; those of all are not copied."""
-    if len(latents) == products.shape[1]:
-        return products
-    return torch.gather(products, 1, latents.expand(len(products), -1))

@@ -39,18 +39,17 @@ class Distill(SparseTerm):
         selected, stream = rows.selected, rows.stream
         if selected.own is None:
             return Contribution(selected.values.new_zeros(len(selected.values)))
-        product = selected.products[stream]
-        bias = rows.model.latent_bias[rows.model.config.names[stream]]
         shared, own = selected.indices[:, 0], selected.own[:, stream]
         kept = torch.ones_like(shared, dtype=torch.bool)
         if selected.kept is not None:
             kept = selected.kept[:, 0]
         if selected.several is not None:
             kept = kept & selected.several.unsqueeze(1)
-        in_shared = torch.zeros_like(product, dtype=torch.bool).scatter_(1, shared, kept)
+        latents = rows.model.config.latents
+        in_shared = kept.new_zeros(len(shared), latents).scatter_(1, shared, kept)
         only_own = ~in_shared.gather(1, own)
         union, counts = torch.cat((shared, own), dim=1), torch.cat((kept, only_own), dim=1)
-        logits = product.gather(1, union).to(bias.dtype) + bias[union]
+        logits = selected.logits.at(stream, union)
         log_p = (logits / TEMPERATURE).masked_fill(~counts, -torch.inf).log_softmax(1)
         size = kept.sum(1, keepdim=True)
         target = kept.to(log_p.dtype) / size.clamp(min=1)

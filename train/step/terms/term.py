@@ -14,7 +14,7 @@ from sparc.train.model.network import Sparc
 from sparc.train.reference import Forward
 from sparc.train.step.row_terms import AuxiliaryCode, FurtherLogits
 from sparc.train.step.rows import join_rows
-from sparc.train.step.select import Selected
+from sparc.train.step.selection.select import Selected
 from sparc.train.step.terms.dead_code import DeadDictionary
 from sparc.train.step.terms.registry import TERMS
 

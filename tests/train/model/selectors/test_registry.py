@@ -2,15 +2,15 @@
 
 import pytest
 import torch
+from different_kernels import different_kernels
 
 from sparc.common.files.folder import Folder
-from sparc.train.kernels.choice import available
 from sparc.train.loading import load
 from sparc.train.model.selectors.registry import SELECTORS, SelectorEntry
 from sparc.train.model.selectors.selector import Selector, selector_of
 from sparc.train.run.log import read_lines
 
-KERNELS = list(available(torch.device("cpu")))
+KERNELS = different_kernels(torch.device("cpu"))
 
 
 class AboveHalf(Selector):

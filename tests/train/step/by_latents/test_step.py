@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from sparc.train.config import TrainConfig
-from sparc.train.step import select
 from sparc.train.step.by_latents.learner import SharedLearner
 from sparc.train.step.by_latents.models import joined
 from sparc.train.step.learner import Learner
+from sparc.train.step.selection import select
 
 
 class Threads:
@@ -98,7 +98,7 @@ def test_the_steps_are_those_of_one_process(build_model, draw_batch, case, world
     if case in COARSE:  # as on a GPU with another precision
         exactly = select._products
         monkeypatch.setattr(
-            "sparc.train.step.select._products",
+            "sparc.train.step.selection.select._products",
             lambda *given: tuple(x.bfloat16().double() for x in exactly(*given)),
         )
     given = {"recipe": "joint", "dead_after": 25, "auxk": 4, "clip": 0.2, "kernels": "torch"}

@@ -2,14 +2,14 @@
 
 import pytest
 import torch
+from different_kernels import different_kernels
 
 from sparc.train.config import TrainConfig
-from sparc.train.kernels.choice import available
 from sparc.train.reference import Reference
 from sparc.train.step.learner import Learner
 from sparc.train.step.terms.distill import TEMPERATURE
 
-KERNELS = list(available(torch.device("cpu")))
+KERNELS = different_kernels(torch.device("cpu"))
 
 
 def by_row(forward):

@@ -16,7 +16,7 @@ from sparc.train.run.run_summary import describe_folder
 from sparc.train.step.learner import Learner
 from sparc.train.step.noise import Inputs
 from sparc.train.step.row_terms import GlobalCodes
-from sparc.train.step.select import select_candidates
+from sparc.train.step.selection.select import select_candidates
 from sparc.train.step.terms import registry
 from sparc.train.step.terms.autograd import DenseBatch, differentiate
 from sparc.train.step.terms.registry import TERMS, TermEntry, weighted_terms

@@ -18,8 +18,9 @@ from sparc.train.model.network import Sparc
 from sparc.train.model.topk import sum_in_order
 from sparc.train.step.noise import Inputs
 from sparc.train.step.row_terms import Gather
-from sparc.train.step.rows import join_rows, share_rows
-from sparc.train.step.select import Selected, select_candidates, select_own
+from sparc.train.step.rows import join_rows
+from sparc.train.step.selection.logits import Logits
+from sparc.train.step.selection.select import Selected, select_candidates, select_own
 
 RATE = 0.1
 """Share of a batch's thresholds in the running mean, which covers about the last twenty batches.
@@ -67,9 +68,7 @@ class Selection:
 
     def by_thresholds_of_batch(self, candidates: Selected) -> Selected:
         """What `in_training` selects of candidates."""
-        thresholds = batch_thresholds(
-            self._model, candidates, self._gather, self._kernels, self._workers
-        )
+        thresholds = batch_thresholds(self._model, candidates, self._gather, self._workers)
         joint = None
         if thresholds is not None and candidates.present is not None:
             joint = batch_thresholds_by_row(self._model, candidates, self._gather)
@@ -97,7 +96,7 @@ class Selection:
         )
 
     def _with_own(self, selected: Selected) -> Selected:
-        return select_own(self._model, selected, self._kernels, self._workers)
+        return select_own(self._model, selected, self._workers)
 
 
 def keep(
@@ -111,10 +110,12 @@ def keep(
         thresholds: Shaped as `Sparc.thresholds`; None where none is known.
         joint: With rows that lack streams, each row's threshold of the sum, (rows, 1).
     """
+    if not model.selector.leaves_out:
+        return candidates
     masks = []
     for position, streams in enumerate(_ranked_by(model, candidates)):
         indices = candidates.indices[:, position]
-        scores = _scores(model, candidates.products, indices, streams)
+        scores = _scores(candidates.logits, indices, streams)
         threshold = None if thresholds is None else thresholds[_place(model, streams)]
         if joint is not None and len(streams) > 1:
             threshold = joint
@@ -128,7 +129,7 @@ def keep(
 
 
 def batch_thresholds(
-    model: Sparc, candidates: Selected, gather: Gather, kernels: Kernels, workers: Workers
+    model: Sparc, candidates: Selected, gather: Gather, workers: Workers
 ) -> Tensor | None:
     """The thresholds of a batch, shaped as `Sparc.thresholds`; None for selectors without any.
 
@@ -139,24 +140,21 @@ def batch_thresholds(
         model: The model.
         candidates: The rows of this process.
         gather: Joins the rows of all processes.
-        kernels: The implementation of the sparse mathematics.
         workers: Threads; each takes some rows.
     """
     if not model.selector.learns_thresholds:
         return None
-    names, config = model.config.names, model.config
     own = _ranked_by(model, candidates)
-    parts = share_rows(candidates.values, kernels, workers)
+    parts = candidates.logits.parts(workers)
 
     def scores(streams: Streams) -> Tensor:
         def of_rows(rows: slice) -> Tensor:
-            products = tuple(candidates.products[stream][rows] for stream in streams)
+            logits = candidates.logits.rows(rows)
             if streams in own:
                 indices = candidates.indices[rows, own.index(streams)]
             else:
-                biases = [model.latent_bias[names[stream]] for stream in streams]
-                indices, _ = kernels.select(products, biases, config.width)
-            return _scores(model, tuple(p[rows] for p in candidates.products), indices, streams)
+                indices, _ = logits.select(streams, model.config.width)
+            return _scores(logits, indices, streams)
 
         return gather(join_rows(workers.map(of_rows, parts)))
 
@@ -168,7 +166,7 @@ def batch_thresholds(
             of_rows = of_rows[present[:, streams].all(1)]
         return _batch_threshold(model, of_rows)
 
-    every: Streams = tuple(range(len(names)))
+    every: Streams = tuple(range(len(model.config.names)))
     sums = [every, *((stream,) for stream in every)]
     by_sum = {streams: threshold(streams) for streams in dict.fromkeys(sums)}
     return torch.stack([by_sum[streams] for streams in sums])
@@ -188,7 +186,7 @@ def batch_thresholds_by_row(model: Sparc, candidates: Selected, gather: Gather) 
     if candidates.present is None or candidates.indices.shape[1] > 1:
         return None
     every: Streams = tuple(range(len(model.config.names)))
-    scores = gather(_scores(model, candidates.products, candidates.indices[:, 0], every))
+    scores = gather(_scores(candidates.logits, candidates.indices[:, 0], every))
     sets = gather(candidates.present)
 
     def threshold(has: Tensor) -> Tensor:
@@ -247,20 +245,12 @@ def _place(model: Sparc, streams: Streams) -> int:
     return 0 if len(streams) == len(model.config.names) else 1 + streams[0]
 
 
-def _scores(
-    model: Sparc, products: tuple[Tensor, ...], indices: Tensor, streams: Streams
-) -> Tensor:
+def _scores(logits: Logits, indices: Tensor, streams: Streams) -> Tensor:
     """Sums of logits of some latents, (rows, width).
 
     Args:
-        model: The model.
-        products: As `Selected.products`.
+        logits: Of the rows.
         indices: The latents, (rows, width).
         streams: The streams to sum over.
     """
-    biases = [model.latent_bias[model.config.names[stream]] for stream in streams]
-    logits = [
-        products[stream].gather(1, indices) + bias[indices]
-        for stream, bias in zip(streams, biases, strict=True)
-    ]
-    return sum_in_order(logits)
+    return sum_in_order([logits.at(stream, indices) for stream in streams])

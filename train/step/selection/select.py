@@ -13,10 +13,12 @@ from torch import Tensor
 from sparc.common.workers import Workers
 from sparc.train.config import Precision
 from sparc.train.kernels.interface import Kernels
+from sparc.train.kernels.screening.low_logits import Screen, begin
 from sparc.train.model.codes import Mode
 from sparc.train.model.network import Sparc, scale
 from sparc.train.step.noise import Inputs
-from sparc.train.step.rows import join_streams, row_slices, rows_of, share_rows
+from sparc.train.step.rows import join_streams, row_slices, rows_of
+from sparc.train.step.selection.logits import AllLogits, Logits, ScreenedLogits
 
 ONE_WORKER = Workers()
 
@@ -32,8 +34,7 @@ class Selected(NamedTuple):
         square_norms: Their squared norms, (rows,).
         centred: Features minus the pre-bias, (rows, dim).
         read: What the encoders multiply: `centred`, with noise if there is any.
-        products: `read` times the encoders, (rows, latents): logits without the latent
-            bias, which is added where it is needed; bfloat16 with that precision.
+        logits: `read` times the encoders, plus the latent biases.
         indices: Latents of the rows, (rows, 1, width) where the streams share them, else
             (rows, streams, width).
         values: (rows, streams, width), zero where the selector left a latent out.
@@ -41,17 +42,16 @@ class Selected(NamedTuple):
         thresholds: What the selector compared scores with, shaped as `Sparc.thresholds`, or None.
         own: The k latents that each stream would select independently, (rows, streams, k); None
             where nothing asks for them.
-        own_values: Their values, likewise; those of `products`, without higher precision.
-        present: As `Inputs.present`. Of a stream that a row lacks, features, centred, read and
-            values are zero, products are minus the latent bias, so that logits are zero in every
-            sum, and indices, square norms and `own` mean nothing.
+        own_values: Their values, likewise; those of `logits`, without higher precision.
+        present: As `Inputs.present`. Of a stream that a row lacks, features, centred, read, logits
+            and values are zero, and indices, square norms and `own` mean nothing.
     """
 
     features: tuple[Tensor, ...]
     square_norms: tuple[Tensor, ...]
     centred: tuple[Tensor, ...]
     read: tuple[Tensor, ...]
-    products: tuple[Tensor, ...]
+    logits: Logits
     indices: Tensor
     values: Tensor
     kept: Tensor | None = None
@@ -67,7 +67,7 @@ class Selected(NamedTuple):
             rows_of(self.square_norms, rows),
             rows_of(self.centred, rows),
             rows_of(self.read, rows),
-            rows_of(self.products, rows),
+            self.logits.rows(rows),
             self.indices[rows],
             self.values[rows],
             None if self.kept is None else self.kept[rows],
@@ -98,7 +98,7 @@ def select_candidates(
 ) -> Selected:
     """Normalize a batch and find the `width` latents of each row with the largest scores.
 
-    That is all of the selection, unless `step.keep` leaves some of them out.
+    That is all of the selection, unless `step.selection.keep` leaves some of them out.
 
     Args:
         model: The model.
@@ -110,8 +110,14 @@ def select_candidates(
         workers: Threads; each takes some rows.
     """
     read = read_inputs(model, inputs)
-    products = read_products(model, read.read, read.present, precision, workers)
-    return choose(model, read, products, precision, kernels, mode or model.own_mode, workers)
+    screen = kernels.screen if precision == "float32" else None
+    logits: Logits
+    if screen is not None and _can_screen(model, read.read, screen):
+        logits = _screened(model, read, screen, workers)
+    else:
+        products = read_products(model, read.read, read.present, precision, workers)
+        logits = AllLogits(products, _biases(model), kernels)
+    return choose(model, read, logits, precision, kernels, mode or model.own_mode, workers)
 
 
 class ReadInputs(NamedTuple):
@@ -158,7 +164,7 @@ def read_products(
     precision: Precision,
     workers: Workers,
 ) -> tuple[Tensor, ...]:
-    """`Selected.products` of rows, for the latents of the model.
+    """`AllLogits.all_products` of rows, for the latents of the model.
 
     Args:
         model: The model.
@@ -174,25 +180,25 @@ def read_products(
 def choose(
     model: Sparc,
     read: ReadInputs,
-    products: tuple[Tensor, ...],
+    logits: Logits,
     precision: Precision,
     kernels: Kernels,
     mode: Mode,
     workers: Workers,
 ) -> Selected:
-    """The candidates of rows by their products; arguments as of `select_candidates`."""
-    pieces = share_rows(read.features[0], kernels, workers)
+    """The candidates of rows by their logits; arguments as of `select_candidates`."""
+    pieces = logits.parts(workers)
 
     def select_rows(rows: slice) -> tuple[Tensor, Tensor]:
-        part_read, part_products = rows_of(read.read, rows), rows_of(products, rows)
-        return _candidates(model, part_read, part_products, precision, kernels, mode)
+        part = rows_of(read.read, rows)
+        return _candidates(model, part, logits.rows(rows), precision, kernels, mode)
 
     indices, values = join_streams(workers.map(select_rows, pieces))
     features, square_norms, centred, encoded, present = read
     if present is not None:
         values = values.where(present.unsqueeze(2), 0)
     return Selected(
-        features, square_norms, centred, encoded, products, indices, values, present=present
+        features, square_norms, centred, encoded, logits, indices, values, present=present
     )
 
 
@@ -219,26 +225,24 @@ def _without_missing(
     return tuple(workers.map(of_stream, range(len(products))))
 
 
-def select_own(model: Sparc, selected: Selected, kernels: Kernels, workers: Workers) -> Selected:
+def select_own(model: Sparc, selected: Selected, workers: Workers) -> Selected:
     """A batch that was selected jointly, with `own` and its values; another one as it is.
 
     Args:
         model: The model.
         selected: The batch.
-        kernels: The implementation of the sparse mathematics.
         workers: Threads, some rows each.
     """
-    names, k = model.config.names, model.config.k
-    if selected.indices.shape[1] == len(names):
+    streams, k = range(len(model.config.names)), model.config.k
+    if selected.indices.shape[1] == len(streams):
         return selected
 
     def of_rows(rows: slice) -> tuple[Tensor, Tensor]:
-        products = zip(names, rows_of(selected.products, rows), strict=True)
-        codes = [kernels.select([x], [model.latent_bias[name]], k) for name, x in products]
-        indices, values = zip(*codes, strict=True)
+        logits = selected.logits.rows(rows)
+        indices, values = zip(*(logits.select([stream], k) for stream in streams), strict=True)
         return torch.stack(indices, dim=1), torch.cat(values, dim=1)
 
-    pieces = share_rows(selected.features[0], kernels, workers)
+    pieces = selected.logits.parts(workers)
     own, values = join_streams(workers.map(of_rows, pieces))
     return selected._replace(own=own, own_values=values)
 
@@ -246,22 +250,19 @@ def select_own(model: Sparc, selected: Selected, kernels: Kernels, workers: Work
 def _candidates(
     model: Sparc,
     read: tuple[Tensor, ...],
-    products: tuple[Tensor, ...],
+    logits: Logits,
     precision: Precision,
     kernels: Kernels,
     mode: Mode,
 ) -> tuple[Tensor, Tensor]:
     """`Selected.indices` and `Selected.values` of some rows."""
     names, width = model.config.names, model.config.width
-    biases = [model.latent_bias[name] for name in names]
+    biases, streams = _biases(model), range(len(names))
     if mode == "joint":
-        shared, values = kernels.select(products, biases, width)
+        shared, values = logits.select(streams, width)
         indices = shared.unsqueeze(1)
     else:
-        by_stream = [
-            kernels.select([product], [bias], width)
-            for product, bias in zip(products, biases, strict=True)
-        ]
+        by_stream = [logits.select([stream], width) for stream in streams]
         indices = torch.stack([indices for indices, _ in by_stream], dim=1)
         values = torch.cat([values for _, values in by_stream], dim=1)
     if precision == "float32":
@@ -269,11 +270,44 @@ def _candidates(
     exact = []
     for position, name in enumerate(names):
         own = indices[:, 0 if indices.shape[1] == 1 else position]
-        logits = kernels.value_gradients(
+        products = kernels.value_gradients(
             own, read[position].unsqueeze(1), model.encoder[name]
         ).squeeze(1)
-        exact.append(logits + biases[position][own])
+        exact.append(products + biases[position][own])
     return indices, torch.stack(exact, dim=1).relu_()
+
+
+def _biases(model: Sparc) -> tuple[Tensor, ...]:
+    return tuple(model.latent_bias[name].detach() for name in model.config.names)
+
+
+def _can_screen(model: Sparc, read: tuple[Tensor, ...], screen: Screen) -> bool:
+    fits = screen.suits(model.config.latents, model.config.width)
+    return fits and all(x.dtype == torch.float32 for x in read)
+
+
+def _screened(model: Sparc, read: ReadInputs, screen: Screen, workers: Workers) -> ScreenedLogits:
+    """The logits of a batch, with products in bfloat16."""
+    names = model.config.names
+    columns = [None] * len(names) if read.present is None else read.present.unbind(1)
+    streams = tuple(
+        begin(x, model.encoder[name].detach(), bias, has)
+        for name, x, bias, has in zip(names, read.read, _biases(model), columns, strict=True)
+    )
+
+    def fill(piece: tuple[int, slice]) -> None:
+        stream, latents = piece
+        screen.fill(streams[stream], latents)
+
+    workers.map(fill, _pieces(model, read.read))
+    return ScreenedLogits(streams, screen)
+
+
+def _pieces(model: Sparc, read: tuple[Tensor, ...]) -> list[tuple[int, slice]]:
+    """Streams and latents whose products are one piece of work, the widest first."""
+    parts = row_slices(model.config.latents, _LATENTS_AT_ONCE)
+    widest_first = sorted(range(len(read)), key=lambda stream: -read[stream].shape[1])
+    return [(stream, part) for stream in widest_first for part in parts]
 
 
 def _products(
@@ -291,9 +325,7 @@ def _products(
         weight = model.encoder[names[stream]].detach()
         torch.mm(read[stream], weight[latents].T, out=products[stream][:, latents])
 
-    parts = row_slices(model.config.latents, _LATENTS_AT_ONCE)
-    widest_first = sorted(range(len(names)), key=lambda stream: -read[stream].shape[1])
-    workers.map(multiply, [(stream, part) for stream in widest_first for part in parts])
+    workers.map(multiply, _pieces(model, read))
     return products
 
 
