@@ -5,7 +5,7 @@ How to add one, in one new file beside this one or in a subfolder, and one line 
 1. Derive a class from `sparc.analyze.measure.Measure`. Give it a `name`, its `tables` (with
    `TRAINED` where only the trained model has rows) and what it `needs`.
 2. `schemas` gives the columns of each table. Give the table a line in the list of files at the top
-   of `REPORT.md` and a section that explains its columns and formula.
+   of `REPORT.md` and a section that explains its columns and formula, and a page in `docs/tables`.
 3. `measure` gives the rows of one set of codes. The codes come from `Context`: part by part with
    `context.parts(code_set)` and the reducer, or for sampled rows with `context.codes_at`. Import
    the module that computes inside the method; a small metric may compute in the method itself.

@@ -26,11 +26,11 @@ QUOTED = [
 def sources() -> Iterator[str]:
     """Files that hold four words in a row of any quoted line: to parse all would take seconds.
 
-    Of short lines two words, since values are among them.
+    Of short lines three or two words, since values are among them.
     """
     phrases = set()
     for words in (line.split(" ") for line in QUOTED):
-        length = 4 if len(words) > 10 else 2
+        length = 4 if len(words) > 10 else 3 if len(words) > 8 else 2
         phrases |= {" ".join(words[n : n + length]) for n in range(len(words) - length + 1)}
     for stage in ("common", "extract", "train", "analyze"):
         for file in (ROOT / stage).rglob("*.py"):
