@@ -97,6 +97,15 @@ def test_links_hold_as_they_hold_in_the_repository(page):
     ]
 
 
+def test_what_the_code_declares_is_put_into_pages(site):
+    settings = (site / "api/settings.html").read_text()
+    assert "<td><code>latents</code></td>" in settings
+    assert "<code>--no-permuted</code>" in settings
+    table = (site / "tables/agreement.html").read_text()
+    assert "<td><code>mispaired_sd</code></td>" in table
+    assert "class NanoSparc" in re.sub("<[^>]*>", "", (site / "method.html").read_text())
+
+
 def test_a_link_that_leads_nowhere_fails(make_page):
     links = ["../../train/none.py", "../../analyze/REPORT.md#none", "#none", "../../../etc/passwd"]
     with pytest.raises(Abort, match="with 4 warnings in strict mode"):
@@ -126,3 +135,6 @@ def test_the_site_asks_no_server_for_anything(tmp_path):
         loaded = re.findall(r"<(?:script|link|img|iframe)[^>]*https?://[^>]*>", page.read_text())
         assert loaded == [], page
     assert (tmp_path / "search/search_index.js").exists()
+    train = (tmp_path / "api/train.html").read_text()
+    assert "</a>sparc.train(" in re.sub("<span[^>]*>|</span>", "", train)
+    assert 'href="#sparc.train.TrainConfig"><code>sparc.train.TrainConfig</code></a>' in train
