@@ -55,19 +55,36 @@ def answering_shell(variable: str) -> Iterator[None]:
     if not wanted.startswith("complete_"):
         yield
         return
-    with _no_standard_error(), suppress(Exception, KeyboardInterrupt):
-        if wanted != "complete_bash":
-            yield
-            return
-        word = _take_bash_words(os.environ)
-        answer = io.StringIO()
+    status = 1
+    with _no_standard_error():
         try:
-            with redirect_stdout(answer):
+            if wanted == "complete_bash":
+                with _in_words_of_bash():
+                    yield
+            else:
                 yield
-        finally:
-            offered = map(word.offered, filter(None, answer.getvalue().splitlines()))
-            sys.stdout.write("".join(f"{value}\n" for value in offered if value is not None))
-    raise SystemExit(1)
+        except SystemExit as ended:  # how typer ends, having answered
+            status = ended.code if isinstance(ended.code, int) else 0
+        except (Exception, KeyboardInterrupt):
+            pass
+        sys.stdout.flush()
+        if sys.stdout is sys.__stdout__:
+            # Threads of libraries that have just begun may abort a process that winds up.
+            os._exit(status)
+    raise SystemExit(status)
+
+
+@contextmanager
+def _in_words_of_bash() -> Iterator[None]:
+    """Hold while bash is answered."""
+    word = _take_bash_words(os.environ)
+    answer = io.StringIO()
+    try:
+        with redirect_stdout(answer):
+            yield
+    finally:
+        offered = map(word.offered, answer.getvalue().splitlines())
+        sys.stdout.write("".join(f"{value}\n" for value in offered if value is not None))
 
 
 class BashWord(NamedTuple):

@@ -65,7 +65,7 @@ def classes(typed: Mapping[str, Any], _incomplete: str) -> Iterable[str]:
             with open_regular(path, largest=_LARGEST_TABLE) as file:
                 import pyarrow.parquet as pq
 
-                column = pq.ParquetFile(file).read(["name"]).column("name")
+                column = pq.ParquetFile(file).read(["name"], use_threads=False).column("name")
         except FileNotFoundError:
             continue
         return [name for name in column.to_pylist() if isinstance(name, str)]

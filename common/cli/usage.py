@@ -11,6 +11,9 @@ import typer
 
 from sparc.common.text import printable
 
+_MEANT = re.compile(r"\.? \(?(?:Possible options|Did you mean(?: one of)?):? ([^?)]*)[?)].*$")
+"""How versions of typer end a message about what is misspelt."""
+
 _ADVISED = re.compile(r"did you mean|there are|is not one of")
 """What a message says that needs no further advice."""
 
@@ -35,8 +38,7 @@ def _show(error: Any, file: Any = None) -> None:
 def _line(message: str, context: Any) -> str:
     message = " ".join(message.split()).rstrip(".")
     message = message[:1].lower() + message[1:]
-    message = message.replace(". Did you mean", "; did you mean").replace("Value error, ", "")
-    message = re.sub(r" \(Possible options: (.*)\)$", r"; did you mean \1?", message)
+    message = _MEANT.sub(r"; did you mean \1?", message).replace("Value error, ", "")
     if context is None or _ADVISED.search(message):
         return message
     command = context.command_path
