@@ -103,9 +103,10 @@ def fit(x: Floats, y: npt.NDArray[np.bool_]) -> Fit:
         y: (n,), both values present.
     """
     slope, intercept = np.zeros(x.shape[1]), np.zeros(x.shape[1])
-    loss, squares = _objective(x, y, slope, intercept), x**2
+    inputs, squares = _Inputs(x, y), x**2
+    loss = inputs.objective(slope, intercept)
     for _ in range(_STEPS):
-        p = special.expit(x * slope + intercept)
+        p = inputs.chances(slope, intercept)
         error, weight = p - y[:, None], p * (1 - p)
         down_slope, down_intercept = (error * x).sum(axis=0) + slope, error.sum(axis=0)
         a, b, c = (weight * squares).sum(axis=0) + 1, (weight * x).sum(axis=0), weight.sum(axis=0)
@@ -113,7 +114,7 @@ def fit(x: Floats, y: npt.NDArray[np.bool_]) -> Fit:
         step_slope = (c * down_slope - b * down_intercept) * inverse
         step_intercept = (a * down_intercept - b * down_slope) * inverse
         trial_slope, trial_intercept = slope - step_slope, intercept - step_intercept
-        trial_loss = _objective(x, y, trial_slope, trial_intercept)
+        trial_loss = inputs.objective(trial_slope, trial_intercept)
         # Steps that raise the loss are halved, and these fits alone tried again.
         for halving in range(1, _HALVINGS):
             worse = np.flatnonzero(trial_loss > loss + 1e-12)
@@ -123,9 +124,8 @@ def fit(x: Floats, y: npt.NDArray[np.bool_]) -> Fit:
                 worse = worse.repeat(2)  # the sum of a single column is rounded in another order
             trial_slope[worse] = slope[worse] - 0.5**halving * step_slope[worse]
             trial_intercept[worse] = intercept[worse] - 0.5**halving * step_intercept[worse]
-            trial_loss[worse] = _objective(
-                x.take(worse, axis=1), y, trial_slope[worse], trial_intercept[worse]
-            )
+            some = _Inputs(x.take(worse, axis=1), y)
+            trial_loss[worse] = some.objective(trial_slope[worse], trial_intercept[worse])
         better = trial_loss <= loss + 1e-12
         slope = np.where(better, trial_slope, slope)
         intercept = np.where(better, trial_intercept, intercept)
@@ -139,15 +139,45 @@ def fit(x: Floats, y: npt.NDArray[np.bool_]) -> Fit:
 _STEPS, _HALVINGS = 50, 20
 
 
-def _objective(x: Floats, y: npt.NDArray[np.bool_], slope: Floats, intercept: Floats) -> Floats:
-    result: Floats = _losses(x, y, slope, intercept).sum(axis=0) + slope**2 / 2
-    return result
+class _Inputs:
+    """The inputs of some fits; functions of them are computed once for the least of each fit.
 
+    Most inputs are that: those of images on which the latent is not active.
 
-def _losses(x: Floats, y: npt.NDArray[np.bool_], slope: Floats, intercept: Floats) -> Floats:
-    signs = np.where(y, 1.0, -1.0)[:, None]
-    result: Floats = np.logaddexp(0, -signs * (x * slope + intercept))
-    return result
+    Args:
+        x: (n, fits).
+        y: (n,).
+    """
+
+    def __init__(self, x: Floats, y: npt.NDArray[np.bool_]) -> None:
+        self._y, self._least = y[:, None], x.min(axis=0)
+        self._row, self._fit = np.nonzero(x != self._least)
+        self._x, self._of_positives = x[self._row, self._fit], y[self._row]
+
+    def chances(self, slope: Floats, intercept: Floats) -> Floats:
+        """The chance of the class that each fit gives to each image, (n, fits)."""
+        least, others = self._logits(slope, intercept)
+        result = np.repeat(special.expit(least)[None], len(self._y), axis=0)
+        result[self._row, self._fit] = special.expit(others)
+        return result
+
+    def losses(self, slope: Floats, intercept: Floats) -> Floats:
+        """The loss of each image in each fit, (n, fits)."""
+        least, others = self._logits(slope, intercept)
+        result = np.where(self._y, np.logaddexp(0, -least), np.logaddexp(0, least))
+        signed = np.where(self._of_positives, -others, others)
+        result[self._row, self._fit] = np.logaddexp(0, signed)
+        return result
+
+    def objective(self, slope: Floats, intercept: Floats) -> Floats:
+        """The sum of losses with the penalty, (fits,)."""
+        result: Floats = self.losses(slope, intercept).sum(axis=0) + slope**2 / 2
+        return result
+
+    def _logits(self, slope: Floats, intercept: Floats) -> tuple[Floats, Floats]:
+        """Of the least inputs, (fits,), and of the others."""
+        others = self._x * slope[self._fit] + intercept[self._fit]
+        return self._least * slope + intercept, others
 
 
 class _Probed(NamedTuple):
@@ -191,7 +221,7 @@ def _probe(
     mean, spread = x[part == TRAIN].mean(axis=0), x[part == TRAIN].std(axis=0)
     x = (x - mean) / spread
     fitted = fit(x[part == TRAIN], y[part == TRAIN])
-    losses = _losses(x, y, *fitted)
+    losses = _Inputs(x, y).losses(*fitted)
     best = int(np.argmin(losses[part == VALIDATION].mean(axis=0)))
     logits = x[:, best] * fitted.slope[best] + fitted.intercept[best]
     # A logit of zero counts as wrong.
