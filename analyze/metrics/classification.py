@@ -5,7 +5,7 @@ images, its mean average precision measured on test images.
 """
 
 from collections.abc import Iterator, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -120,13 +120,35 @@ def average_precision(
     return result
 
 
-def predict(
+class Ridge(NamedTuple):
+    """A ridge regression of one strength, fitted to the training images.
+
+    Attributes:
+        others: What its weights are multiplied by, of the other images, (others, n) dense or
+            sparse.
+        weights: (n, classes).
+        shift: What is subtracted then, (classes,).
+        offset: The mean of the targets, (classes,).
+    """
+
+    others: Any
+    weights: Floats
+    shift: Floats
+    offset: Floats
+
+    def scores(self, some: npt.NDArray[np.bool_]) -> Floats:
+        """The scores of some of the other images, (n, classes), flagged in (others,)."""
+        result: Floats = self.others[np.flatnonzero(some)] @ self.weights
+        return self.offset + (result - self.shift)
+
+
+def fit_ridges(
     inputs: Any,
     labels: npt.NDArray[np.bool_],
     training: npt.NDArray[np.bool_],
     ridges: Sequence[float],
-) -> list[Floats]:
-    """Scores of a ridge regression on standardized inputs, for each strength.
+) -> list[Ridge]:
+    """Ridge regressions on standardized inputs.
 
     Means and standard deviations are those of the training images; inputs that are constant on them
     are left out.
@@ -138,7 +160,7 @@ def predict(
         ridges: Penalties on the squared weights, to be multiplied by the number of training images.
 
     Returns:
-        For each strength, (other images, classes).
+        One of each strength.
     """
     targets = labels[training].astype(np.float64)
     offset = targets.mean(axis=0)
@@ -146,24 +168,25 @@ def predict(
     x = _scaled(inputs, training)
     inside, outside = x[np.flatnonzero(training)], x[np.flatnonzero(~training)]
     count, dim = inside.shape
+    nothing = np.zeros_like(offset)
     if not dim:
-        return [np.tile(offset, (outside.shape[0], 1)) for _ in ridges]
+        return [Ridge(outside, np.zeros((0, len(offset))), nothing, offset) for _ in ridges]
     mean = np.asarray(inside.mean(axis=0)).ravel()
     if not sparse.issparse(x):
         inside, outside, mean = inside - mean, outside - mean, np.zeros(dim)
+    penalties = [ridge * count for ridge in ridges]
     # Sparse inputs are centred in their Gram matrix, which is dense anyway: of dimensions, or of
     # images where there are fewer of them.
     if dim <= count:
         gram = _dense(inside.T @ inside) - count * np.outer(mean, mean)
-        right: Floats = inside.T @ targets
-        solutions = _solutions(gram, right, [ridge * count for ridge in ridges])
-        return [offset + (outside @ weights - mean @ weights) for weights in solutions]
+        solutions = _solutions(gram, inside.T @ targets, penalties)
+        return [Ridge(outside, weights, mean @ weights, offset) for weights in solutions]
     along = np.asarray(inside @ mean).ravel() - mean @ mean / 2
     beyond = np.asarray(outside @ mean).ravel() - mean @ mean / 2
     gram = _dense(inside @ inside.T) - along[:, None] - along
     left = _dense(outside @ inside.T) - beyond[:, None] - along
-    solutions = _solutions(gram, targets, [ridge * count for ridge in ridges])
-    return [offset + left @ weights for weights in solutions]
+    solutions = _solutions(gram, targets, penalties)
+    return [Ridge(left, weights, nothing, offset) for weights in solutions]
 
 
 def _solutions(gram: Floats, right: Floats, penalties: Sequence[float]) -> Iterator[Floats]:
@@ -196,11 +219,15 @@ def _probe(inputs: Any, images: SplitImages) -> tuple[float, Floats]:
     training = images.parts == TRAIN
     validation = images.parts[~training] == VALIDATION
     held_out = images.labels[~training]
-    scores = predict(inputs, images.labels, training, RIDGES)
-    validated = [average_precision(s[validation], held_out[validation])[0].mean() for s in scores]
+    fitted = fit_ridges(inputs, images.labels, training, RIDGES)
+    validated = [
+        average_precision(ridge.scores(validation), held_out[validation])[0].mean()
+        for ridge in fitted
+    ]
     best = int(np.argmax(validated))
     folds = images.folds[images.parts == TEST]
-    precisions = average_precision(scores[best][~validation], held_out[~validation], folds)
+    tested = fitted[best].scores(~validation)
+    precisions = average_precision(tested, held_out[~validation], folds)
     # A class that only images of one fold have is left out with it.
     return RIDGES[best], mean_of_known(precisions)
 
