@@ -53,7 +53,8 @@ class MatchedCounts(NamedTuple):
         starts = np.flatnonzero(first)
         if len(starts) == len(classes):
             return self._replace(classes=classes)
-        before = np.append(0, np.cumsum(first))
+        before = np.zeros(len(first) + 1, np.int64)
+        np.cumsum(first, out=before[1:])
         position = before[1:] - 1
         return MatchedCounts(
             before[self.begins],
@@ -65,7 +66,9 @@ class MatchedCounts(NamedTuple):
 
     def distances(self) -> Integers:
         """The sum of |a - b| of each latent, (n,)."""
-        total = np.append(0, np.cumsum(np.abs(self.a - self.b)))
+        total = np.zeros(len(self.counts) + 1, np.int64)
+        difference = self.a - self.b
+        np.cumsum(np.abs(difference, out=difference), out=total[1:])
         return np.diff(total[self.begins])
 
 

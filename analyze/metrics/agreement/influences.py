@@ -36,19 +36,19 @@ class Side:
         self._weight = np.zeros(0, np.float32)
 
     def start_slopes(self, depths: int, weight: Floats) -> None:
-        """Begin with (cells, depths, pairs + 1) slopes of 0; the last are those of the mean.
+        """Begin with (depths, pairs + 1, cells) slopes of 0; the last are those of the mean.
 
         Args:
             depths: How many depths.
             weight: The weight of each pair in the mean over pairs, (n,).
         """
-        self._slopes = np.zeros((self.counts.nnz, depths, len(self.pairs) + 1), np.float32)
+        self._slopes = np.zeros((depths, len(self.pairs) + 1, self.counts.nnz), np.float32)
         self._weight = weight.astype(np.float32).take(self._line)
 
     def set_slopes(self, depth: int, pair: int, slopes: npt.NDArray[np.float32]) -> None:
         """Set how much each cell moves J in a pair, (cells,)."""
-        self._slopes[:, depth, self.pairs.index(pair)] = slopes
-        self._slopes[:, depth, -1] += slopes * self._weight
+        self._slopes[depth, self.pairs.index(pair)] = slopes
+        self._slopes[depth, -1] += slopes * self._weight
 
     def influences(self, labels: Labels, sampled: SampledImages) -> npt.NDArray[np.float32]:
         """How much each sampled image moves the sums, (images, depths, pairs + 1)."""
@@ -60,7 +60,8 @@ class Side:
         if (image < 0).any():  # The strongest rows are those of all images.
             known = image >= 0
             line, row, image = line[known], row[known], image[known]
-        slopes = self._slopes.reshape(self.counts.nnz, int(np.prod(self._slopes.shape[1:])))
+        sums = self._slopes.shape[0] * self._slopes.shape[1]
+        slopes = np.ascontiguousarray(self._slopes.reshape(sums, self.counts.nnz).T)
         fixed = rows.fixed[self._latents]
         if fixed.any():
             slopes = slopes * _of_few_images(rows, self._latents)[self._line, None]
@@ -73,7 +74,7 @@ class Side:
             per_row = (fixed / np.maximum(np.diff(rows.ends)[self._latents], 1)).astype(np.float32)
             ends = np.append(0, np.cumsum(np.bincount(line, minlength=latents)))
             moved -= _columns(image, ends, sampled.number) @ ((cells @ slopes) * per_row[:, None])
-        result: npt.NDArray[np.float32] = moved.reshape(sampled.number, *self._slopes.shape[1:])
+        result: npt.NDArray[np.float32] = moved.reshape(sampled.number, *self._slopes.shape[:2])
         return result
 
     def _images_of_cells(

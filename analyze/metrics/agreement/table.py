@@ -7,6 +7,7 @@ stand the agreement of latents paired at random, and the excess over that.
 import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from itertools import combinations
 from typing import Any, NamedTuple
 
@@ -273,6 +274,7 @@ def _excess(
     return with_interval("excess", excess, interval)
 
 
+@cache
 def _quantile(images: int) -> float:
     """Half an interval in standard errors that are measured on some images."""
     return float(stdtrit(images - 1, 0.975)) if images > 1 else np.nan
