@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from sparc.analyze.codes.batch_codes import batch_encoder
 from sparc.analyze.codes.code_rows import CodeRows, concatenate
 from sparc.analyze.codes.code_sets import PERMUTED, CodeSet, of_model
 from sparc.analyze.codes.parts import chunk_features, permuted_chunks, permuted_features
@@ -24,15 +25,12 @@ from sparc.common.progress import progress
 from sparc.common.timing.phases import Phase
 from sparc.common.timing.stopwatch import Stopwatch
 from sparc.common.workers import Workers
-from sparc.train.model.codes import Codes, Mode
+from sparc.train.model.codes import Mode
 from sparc.train.model.network import Sparc
 
 T = TypeVar("T")
 
 Features = Mapping[str, npt.NDArray[Any]]
-
-_BLOCK = 64
-"""Rows per selection on a CPU: their logits fit the cache of a core."""
 
 
 def encode_both(
@@ -147,70 +145,28 @@ def _encode(
     device = next(model.parameters()).device
     streams = [name for name in model.config.names if name in features]
     batches = [slice(start, start + batch_size) for start in range(0, len(rows), batch_size)]
-    latents = model.config.latents
 
     @torch.inference_mode()
-    def encode(batches: Sequence[slice], memory: torch.Tensor) -> list[list[list[CodeRows]]]:
+    def encode(batches: Sequence[slice]) -> list[list[list[CodeRows]]]:
         """By batch and block, the codes in each mode."""
+        encoder = batch_encoder(model, streams, min(batch_size, len(rows)))
         result = []
         for batch in batches:
-            logits = {}
-            for stream, out in zip(streams, memory, strict=True):
-                raw = torch.from_numpy(features[stream][batch]).to(device).float()
-                normalized = model.normalize(stream, raw)
-                logits[stream] = model.logits(stream, normalized, out=out[: len(raw)])
-            result.append(
-                [
-                    [_sorted(model.select(block, mode), of_block, latents) for mode in modes]
-                    for block, of_block in _blocks(logits, rows[batch])
-                ]
-            )
+            raw = {
+                stream: torch.from_numpy(features[stream][batch]).to(device).float()
+                for stream in streams
+            }
+            result.append(encoder.encode(raw, rows[batch], modes))
         return result
 
     # On a CPU each thread encodes whole batches: dividing every product among the threads would
     # leave them waiting for the steps that only one thread can do.
     workers = Workers.of(device)
     count = workers.threads
-    # Allocated once: fresh memory costs as much as reading it several times.
-    memory = torch.empty((count, len(streams), min(batch_size, len(rows)), latents), device=device)
     with workers.one_thread_each():
-        shares = workers.map(lambda i: encode(batches[i::count], memory[i]), range(count))
+        shares = workers.map(lambda i: encode(batches[i::count]), range(count))
     blocks = [block for i in range(len(batches)) for block in shares[i % count][i // count]]
     return [concatenate(parts) for parts in zip(*blocks, strict=True)]
-
-
-def _blocks(
-    logits: Mapping[str, torch.Tensor], rows: npt.NDArray[np.int64]
-) -> Iterator[tuple[dict[str, torch.Tensor], npt.NDArray[np.int64]]]:
-    """The logits of a batch in blocks that a CPU's cache holds; on a GPU in one.
-
-    Args:
-        logits: By stream, (rows, L).
-        rows: Which rows of the cache they are.
-    """
-    on_cpu = all(of_stream.device.type == "cpu" for of_stream in logits.values())
-    size = _BLOCK if on_cpu else max(1, len(rows))
-    for start in range(0, len(rows), size):
-        span = slice(start, start + size)
-        yield {stream: of_stream[span] for stream, of_stream in logits.items()}, rows[span]
-
-
-def _sorted(codes: Mapping[str, Codes], rows: npt.NDArray[np.int64], latents: int) -> CodeRows:
-    """Codes as arrays, the latents of every row in ascending order."""
-    dtype = np.min_scalar_type(latents - 1)
-    # In joint mode the streams share one tensor of indices, and then one array.
-    shared: dict[int, npt.NDArray[Any]] = {}
-    indices, values = {}, {}
-    for stream, selected in codes.items():
-        # Sorting one number that packs index and value is many times faster than an argsort.
-        bits = selected.values.float().cpu().numpy().view(np.uint32)
-        packed = (selected.indices.cpu().numpy() << 32) | bits
-        packed.sort(axis=1)
-        if id(selected.indices) not in shared:
-            shared[id(selected.indices)] = (packed >> 32).astype(dtype)
-        indices[stream] = shared[id(selected.indices)]
-        values[stream] = packed.astype(np.uint32).view(np.float32)
-    return CodeRows(rows, indices, values)
 
 
 def _ahead(function: Callable[[int], T], items: Iterable[int], times: AnalysisTimes) -> Iterator[T]:

@@ -61,6 +61,7 @@ from sparc.common.files.folder import Folder
 from sparc.common.streams.info import Modality, StreamInfo
 from sparc.common.streams.origin import StreamOrigin
 from sparc.train.config import ModelConfig, StreamShape
+from sparc.train.kernels.choice import screen_of
 from sparc.train.model.initialize import create_model
 from sparc.train.model.network import Sparc
 
@@ -246,18 +247,21 @@ def encoding(folder: Path, repeats: int, threads: int) -> list[Target]:
     least = least_seconds({"products": products, "all": encode}, repeats)
     print(f"the {len(WIDE)} products alone: {rows / least['products'].wall:,.0f} rows/s")
     print(f"codes of both modes, latents, top rows: {rows / least['all'].wall:,.0f} rows/s")
+    # A CPU without instructions for bfloat16 computes all products in float32, as those alone.
+    screened = screen_of(torch.device("cpu"), LATENTS, K) is not None
+    most = 1.0 if screened else 1.5
     sizes = {s.mode: Folder(made[0] / "codes.zarr/trained" / s.mode).size() for s in BOTH_MODES}
     return [
         Target(
             "codes of both modes, latents, top rows / products alone",
             least["all"].wall / least["products"].wall,
-            1.5,
+            most,
             "",
         ),
         Target(
             "the same by processors' time",
             least["all"].processors / least["products"].processors,
-            1.5,
+            most,
             "",
         ),
         *(Target(f"bytes a row on disk, {m}", s / rows, 1200, "B") for m, s in sizes.items()),

@@ -9,6 +9,7 @@ from sparc.common.config import require_choice
 from sparc.common.errors import ConfigError
 from sparc.train.kernels.interface import Kernels
 from sparc.train.kernels.registry import AUTO, CHOICES, KERNELS
+from sparc.train.kernels.screening.low_logits import Screen, pays
 
 _DEVICES = {"cuda": "a GPU", "cpu": "a CPU"}
 _UNUSABLE = (ImportError, RuntimeError)  # the latter where Numba has no place to keep its code
@@ -63,6 +64,19 @@ def available(device: torch.device) -> Iterator[str]:
             except _UNUSABLE:
                 continue
             yield name
+
+
+def screen_of(device: torch.device, latents: int, k: int) -> Screen | None:
+    """What selects by products in bfloat16 for a model of that size, where that is faster.
+
+    Args:
+        device: Where the model lies.
+        latents: Of the model, in all.
+        k: Of a row.
+    """
+    able = any(entry.multiplies_bfloat16 and entry.runs_on(device) for entry in KERNELS.values())
+    # Not before that is known: implementations may be slow to import.
+    return choose(AUTO, device).screen if able and pays(latents, k) else None
 
 
 def advice(device: torch.device) -> Iterator[str]:

@@ -4,7 +4,11 @@ import numpy as np
 import pytest
 import torch
 
+from sparc.analyze.codes import batch_codes
+from sparc.analyze.codes.batch_codes import batch_encoder
 from sparc.analyze.codes.encode import encode_both, encode_jointly
+from sparc.train.config import ModelConfig, StreamShape
+from sparc.train.model.initialize import create_model
 
 DIMS = {"dino": 24, "clip_image": 16, "clip_text": 16}
 
@@ -57,3 +61,33 @@ def test_codes_do_not_depend_on_the_number_of_threads(model, features, threads):
         assert torch.get_num_threads() == count
     for other in results[1:]:
         assert all(same(a, b) for a, b in zip(results[0], other, strict=True))
+
+
+def test_screened_codes_are_the_largest_logits():
+    """Whatever batch a row comes in; latents whose logits float32 cannot tell apart may differ."""
+    streams = tuple(StreamShape(name, dim) for name, dim in DIMS.items())
+    model = create_model(ModelConfig(streams=streams, latents=2048, k=16), seed=0)
+    generator = np.random.default_rng(1)
+    features = {s: generator.normal(size=(150, d)).astype(np.float32) for s, d in DIMS.items()}
+    if not isinstance(batch_encoder(model, list(DIMS), 150), batch_codes._Screened):
+        pytest.skip("no CPU with AVX512-BF16, or no Numba")
+    rows = np.arange(150)
+    both = encode_both(model, features, rows, batch_size=150)
+    for a, b in zip(both, encode_both(model, features, rows, batch_size=64), strict=True):
+        assert same(a, b)
+    assert same(encode_jointly(model, features, rows, batch_size=64), both[0])
+    assert both[0].indices["dino"] is both[0].indices["clip_text"]
+    exact = model.double()
+    with torch.no_grad():
+        logits = {
+            s: exact.logits(s, exact.normalize(s, torch.from_numpy(x))).numpy()
+            for s, x in features.items()
+        }
+    for codes, joint in zip(both, (True, False), strict=True):
+        for stream in DIMS:
+            scores = sum(logits.values()) if joint else logits[stream]
+            chosen = np.take_along_axis(scores, codes.indices[stream].astype(np.int64), axis=1)
+            assert (chosen.min(axis=1) > np.sort(scores, axis=1)[:, -16] - 1e-5).all()
+            assert (np.diff(codes.indices[stream].astype(np.int64), axis=1) > 0).all()
+            own = np.take_along_axis(logits[stream], codes.indices[stream].astype(np.int64), axis=1)
+            np.testing.assert_allclose(codes.values[stream], np.maximum(own, 0), atol=1e-5)

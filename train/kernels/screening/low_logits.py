@@ -11,6 +11,9 @@ from torch import Tensor
 
 from sparc.train.kernels.screening.bounds import bias_bounds, row_terms
 
+_FEWEST_LATENTS, _LATENTS_A_CHOICE = 2048, 64
+"""The latents of a model that is screened: in all, and for each that a row selects."""
+
 
 class LowLogits(NamedTuple):
     """Logits of some rows, known nearly: `begin` makes them, `Screen.fill` computes products.
@@ -74,6 +77,11 @@ class Screen(Protocol):
     def at(self, stream: LowLogits, indices: Tensor) -> Tensor:
         """Float32 logits of some latents of each row, (rows, n) both."""
         ...
+
+
+def pays(latents: int, k: int) -> bool:
+    """Whether a model of that size is screened by an implementation that can."""
+    return latents >= max(_FEWEST_LATENTS, _LATENTS_A_CHOICE * k)
 
 
 def begin(read: Tensor, encoder: Tensor, bias: Tensor, present: Tensor | None) -> LowLogits:

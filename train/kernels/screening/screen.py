@@ -22,11 +22,9 @@ from torch import Tensor
 from sparc.train.kernels.compiled import arrays
 from sparc.train.kernels.screening import row_kernels
 from sparc.train.kernels.screening.bounds import at_least, exact_term
-from sparc.train.kernels.screening.low_logits import LowLogits
+from sparc.train.kernels.screening.low_logits import LowLogits, pays
 from sparc.train.model.topk import largest, sum_in_order
 
-_FEWEST_LATENTS, _LATENTS_A_CHOICE = 2048, 64
-"""The latents of a model that is screened: in all, and for each that a row selects."""
 _LATENTS_AT_ONCE = 2048
 """Encoder rows that are copied in float64."""
 _MOST_CANDIDATES = 8
@@ -38,7 +36,7 @@ class CompiledScreen:
 
     def suits(self, latents: int, k: int) -> bool:
         """Where models are smaller, or codes wider, products in float32 are as fast."""
-        return latents >= max(_FEWEST_LATENTS, _LATENTS_A_CHOICE * k)
+        return pays(latents, k)
 
     def fill(self, logits: LowLogits, latents: slice) -> None:
         """Round the encoder rows, and multiply."""
