@@ -36,7 +36,7 @@ def located(location: str | os.PathLike[str], kind: Kind) -> str:
     if given != NAME or kind_of(here := Folder(NAME)) == kind:
         return given
     if here.exists():
-        _say_what_is_meant(kind)
+        _say_what_is_meant()
     return str(shipped_folder() / kind)
 
 
@@ -53,9 +53,9 @@ def recorded(location: str) -> str:
 
 
 @cache
-def _say_what_is_meant(kind: Kind) -> None:
-    """Say once that a folder of that name is not meant."""
+def _say_what_is_meant() -> None:
+    """Say, once in a process, that a folder of that name is not meant."""
     say(
-        f"note: the folder {NAME} here is no {kind}: the {kind} {NAME} that ships with SPARC is "
-        f"taken; ./{NAME} would be the folder"
+        f"note: {NAME} is what ships with SPARC, since the folder {NAME} here is none such; "
+        f"./{NAME} would be the folder"
     )

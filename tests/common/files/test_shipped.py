@@ -26,7 +26,7 @@ def test_the_name_is_what_ships_unless_a_folder_here_is_one(here, capsys, kind, 
     (here / "demo").mkdir()  # `make demo` leaves such a folder, which is none of the three
     assert [located("demo", kind), located(Path("demo"), kind)] == [ships, ships]
     assert capsys.readouterr().err == (
-        f"note: the folder demo here is no {kind}: the {kind} demo that ships with SPARC is taken; "
+        "note: demo is what ships with SPARC, since the folder demo here is none such; "
         "./demo would be the folder\n"
     )
     (here / "demo" / file).write_text("{}")
