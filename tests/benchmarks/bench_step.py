@@ -1,6 +1,7 @@
 """The training step against its floor and against the dense way; run it by hand.
 
     python tests/benchmarks/bench_step.py [--kernels torch] [--repeats 7] [--threads 2] [--check]
+    python tests/benchmarks/bench_step.py --threads 1 --cpu-seconds    # beside other programs
     python tests/benchmarks/bench_step.py --scaling      # in L, k, S and B, one at a time
     python tests/benchmarks/bench_step.py --profile      # where the time of a step goes
     python tests/benchmarks/bench_step.py --aligned      # the recipe `aligned` against `joint`
@@ -137,16 +138,20 @@ def kill(learner: Learner, share: float) -> None:
     learner.load_state(state)
 
 
-def measure(subjects: dict[str, Callable[[], object]], repeats: int) -> dict[str, float]:
+def measure(
+    subjects: dict[str, Callable[[], object]],
+    repeats: int,
+    clock: Callable[[], float] = time.perf_counter,
+) -> dict[str, float]:
     """The least time of each subject in seconds, all measured in turn."""
     least = dict.fromkeys(subjects, float("inf"))
     for repeat in range(repeats + 1):
         for name, subject in subjects.items():
             if name == "dense" and repeat > max(3, repeats // 4):
                 continue
-            begin = time.perf_counter()
+            begin = clock()
             subject()
-            seconds = time.perf_counter() - begin
+            seconds = clock() - begin
             if repeat:  # the first round warms up
                 least[name] = min(least[name], seconds)
     return least
@@ -159,7 +164,7 @@ def floor_of(model: Sparc, batch: dict[str, Tensor]) -> Callable[[], Tensor]:
     return lambda: torch.mm(rows, side_by_side.T)
 
 
-def check(kernels: str, repeats: int) -> bool:
+def check(kernels: str, repeats: int, clock: Callable[[], float]) -> bool:
     """Measure what the targets are about, and say which are met."""
     sizes = Sizes()
     model, batch = sizes.model(), sizes.batch()
@@ -175,6 +180,7 @@ def check(kernels: str, repeats: int) -> bool:
             "dense": lambda: dense(batch),
         },
         repeats,
+        clock,
     )
     for name, seconds in least.items():
         print(f"{name:20s} {seconds * 1e3:8.1f} ms")
@@ -251,6 +257,7 @@ def main() -> None:
     parser.add_argument("--kernels", default="auto", choices=list(CHOICES))
     parser.add_argument("--repeats", type=int, default=15)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--cpu-seconds", action="store_true")
     parser.add_argument("--check", action="store_true")
     parser.add_argument("--scaling", action="store_true")
     parser.add_argument("--profile", action="store_true")
@@ -265,7 +272,8 @@ def main() -> None:
     elif arguments.profile:
         profile_step(arguments.kernels, arguments.repeats)
     else:
-        met = check(arguments.kernels, arguments.repeats)
+        clock = time.process_time if arguments.cpu_seconds else time.perf_counter
+        met = check(arguments.kernels, arguments.repeats, clock)
     chosen = Learner(
         Sizes(latents=64, k=1).model(), TrainConfig(recipe="joint", kernels=arguments.kernels)
     )

@@ -83,7 +83,7 @@ def in_float64(stream):
     return logits, (dim + 8) * FLOAT32 * sizes * has + dim * 2.0**-125
 
 
-@settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.too_slow])
+@settings(deadline=None, max_examples=100, suppress_health_check=[HealthCheck.too_slow])
 @given(
     streams=streams_drawn,
     rows=st.integers(1, 20),
