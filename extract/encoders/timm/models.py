@@ -263,7 +263,9 @@ def _create_from_file(
     # With the file's own number of classes timm loads strictly: a missing tensor would otherwise
     # silently keep its random initial values.
     classes = _classes_in_file(known.weights, shapes)
-    source = {"file": str(path), "source": "", "num_classes": classes, "label_offset": 0}
+    # The registry's file of some models is one of JAX: timm before 1.0.31 takes any file for one.
+    source = {"file": str(path), "source": "", "custom_load": False}
+    source |= {"num_classes": classes, "label_offset": 0}
     try:
         model = timm.create_model(
             model_name,
@@ -338,6 +340,8 @@ def _grid_size(model: Any, pixels: Tensor) -> int | None:
     if not stages:
         return None
     reduction: int = stages[-1]["reduction"]
+    if not reduction:  # as convit's in timm before 1.0.31
+        return None
     return math.prod(math.ceil(side / reduction) for side in pixels.shape[2:])
 
 

@@ -45,7 +45,7 @@ def by_hand(files):
         return timm.create_model(
             name,
             pretrained=True,
-            pretrained_cfg_overlay={"file": str(files[name])},
+            pretrained_cfg_overlay={"file": str(files[name]), "custom_load": False},
             num_classes=0,
             **options,
         ).eval()
@@ -125,7 +125,10 @@ def test_a_feature_map_with_the_channels_last(build, save, pictures, tmp_path, a
     path = save(timm.create_model(name), tmp_path / "weights.safetensors")
     encoder = build(f"timm:{name}@{path}?pool=mean")
     model = timm.create_model(
-        name, pretrained=True, pretrained_cfg_overlay={"file": str(path)}, num_classes=0
+        name,
+        pretrained=True,
+        pretrained_cfg_overlay={"file": str(path), "custom_load": False},
+        num_classes=0,
     ).eval()
     with torch.no_grad():
         maps = model.forward_features(pixels_by_hand(model, pictures))
@@ -208,6 +211,8 @@ def test_a_mean_of_what_may_not_be_patch_tokens_is_refused(name, advice):
 @pytest.mark.parametrize(("name", "prefix"), [("hiera_tiny_224", 0), ("convit_tiny", 1)])
 def test_patch_tokens_are_told_by_their_count(name, prefix, assert_same):
     model = timm.create_model(name, num_classes=0).eval().requires_grad_(False)
+    if not model.feature_info[-1]["reduction"]:
+        pytest.skip("this release of timm does not say how large the patches of this model are")
     spec = TimmSpec(name, pool="mean")
     encoder = TimmImageEncoder(
         spec, TimmModel(model, digest="", definition=""), torch.device("cpu")
