@@ -174,6 +174,17 @@ def test_most_rows_are_done_at_once(monkeypatch):
     assert not again
 
 
+def test_rows_of_many_wide_streams_are_done_at_once(monkeypatch):
+    """Where a product in float64 would cost more than all that screening saves."""
+    logits = low_logits(
+        [(768, "normal", "normal")] * 8, rows=16, latents=2048, biases=0.0, missing=False, seed=1
+    )
+    again = []
+    monkeypatch.setattr(screening, "_select_again", lambda *left: again.append(left))
+    SCREEN.select(logits, 2)
+    assert not again
+
+
 def test_a_product_does_not_depend_on_the_others():
     """So a row selects the same latents in any batch, and values can be computed again."""
     draws = torch.Generator().manual_seed(3)

@@ -27,8 +27,12 @@ from sparc.train.model.topk import largest, sum_in_order
 
 _LATENTS_AT_ONCE = 2048
 """Encoder rows that are copied in float64."""
-_MOST_CANDIDATES = 8
-"""This many times k candidates of a row are scored at most."""
+_MOST_CANDIDATES = 32
+"""This many times k candidates of a row are scored at most.
+
+They are half of the latents of a model that is screened at most, and cost less than a product in
+float64. Wide streams and many of them need room: bounds add up over streams, while sums of logits
+spread with the root of their number."""
 
 
 class CompiledScreen:
