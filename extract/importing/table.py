@@ -12,6 +12,7 @@ import pyarrow.json as pj
 from sparc.common.errors import DatasetError
 from sparc.common.text import amount, reason, shorten
 from sparc.extract.datasets.metadata import is_utf16, sniff_separator, split_line, text_lines
+from sparc.extract.datasets.tables.json_lines import read_json_lines
 from sparc.extract.importing.sources.parquet import ParquetFiles
 
 _BLOCK = 1 << 24
@@ -54,7 +55,7 @@ def read_table(path: Path, is_text: Callable[[str], bool]) -> Table:
             file = ParquetFiles(path)
             return Table(file.names, file.rows, file.column)
         if suffix in (".jsonl", ".ndjson"):
-            return _in_memory(pj.read_json(path, read_options=pj.ReadOptions(block_size=_BLOCK)))
+            return _in_memory(read_json_lines(path, pj.ReadOptions(block_size=_BLOCK)))
         if suffix in (".csv", ".tsv", ".tab", ".txt"):
             return _read_csv(path, is_text)
     except (pa.ArrowException, OSError, ValueError) as error:

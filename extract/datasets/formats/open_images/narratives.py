@@ -19,6 +19,7 @@ from sparc.extract.datasets.account import Omissions
 from sparc.extract.datasets.columns import RecordColumns
 from sparc.extract.datasets.labels.utf8 import Utf8
 from sparc.extract.datasets.metadata import LARGEST_LINE, parse_json
+from sparc.extract.datasets.tables.json_lines import read_json_lines
 
 _BLOCK = 1 << 23
 """Bytes that Arrow parses at once; it refuses a file with a longer line."""
@@ -86,7 +87,7 @@ class Narratives:
             explicit_schema=schema, unexpected_field_behavior="ignore", newlines_in_values=False
         )
         try:
-            table = pa_json.read_json(
+            table = read_json_lines(
                 self._path, pa_json.ReadOptions(use_threads=False, block_size=_BLOCK), options
             )
         except pa.ArrowException:
