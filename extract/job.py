@@ -18,12 +18,11 @@ from sparc.common.timing.timekeeper import Timekeeper
 from sparc.extract.config import ExtractConfig
 from sparc.extract.datasets.base import Dataset
 from sparc.extract.encoders import build_encoders
-from sparc.extract.encoding.chunks import require_inputs
 from sparc.extract.encoding.loader import ImageLoader
 from sparc.extract.encoding.replica import BuildEncoders, Replica, announced_replicas
 from sparc.extract.extraction import Extraction, MakeHere, open_writers, streams_of
 from sparc.extract.restorer import Restorer
-from sparc.extract.rows import rows_of
+from sparc.extract.rows import fitting_streams, rows_of
 from sparc.extract.shards import run_shard
 from sparc.extract.summary import Summary, summarize
 from sparc.extract.timings import COMMAND, advice
@@ -66,9 +65,9 @@ def run(
     manifest = dataset.manifest()
     for line in manifest.account.lines() if manifest.account is not None else ():
         say(line)
-    require_inputs(manifest.rows, config.specs)
+    config, left_out = fitting_streams(manifest, config)
     rows = rows_of(manifest, config)
-    for line in rows.lines():
+    for line in (*left_out, *rows.lines()):
         say(line)
     folder = location if isinstance(location, Folder) else Folder(location)
     if shard is not None:

@@ -20,8 +20,7 @@ from sparc.common.text import amount, shorten, size
 from sparc.extract.config import ExtractConfig
 from sparc.extract.datasets.base import Dataset
 from sparc.extract.encoders.libraries import feature_width
-from sparc.extract.encoding.chunks import require_inputs
-from sparc.extract.rows import rows_of
+from sparc.extract.rows import fitting_streams, rows_of
 
 FIRST_CAPTIONS = 5
 SAMPLED_IMAGES = 32
@@ -39,7 +38,7 @@ def describe(dataset: Dataset, manifest: Manifest, config: ExtractConfig) -> Ite
         config: What would be extracted.
     """
     cut = rows_of(manifest, config)
-    whole, manifest = manifest.rows, cut.manifest
+    whole, manifest = manifest, cut.manifest
     rows, images = manifest.rows, cut.table.distinct_images
     split = f", split {manifest.split}" if manifest.split else ""
     yield f"dataset   {shorten(manifest.dataset, 200)} ({manifest.dataset_format}{split})"
@@ -48,7 +47,8 @@ def describe(dataset: Dataset, manifest: Manifest, config: ExtractConfig) -> Ite
     else:
         yield from manifest.account.lines()
     # Not earlier: the lines before say what would give captions to a dataset that has none.
-    require_inputs(whole, config.specs)
+    config, left_out = fitting_streams(whole, config)
+    yield from left_out
     yield f"classes   {len(manifest.classes):,}"
     yield from cut.lines()
     columns = tables.dataset_columns(rows.schema)
@@ -57,7 +57,7 @@ def describe(dataset: Dataset, manifest: Manifest, config: ExtractConfig) -> Ite
         yield f"columns   {shorten(listed, 300)}"
     if manifest.masks is not None:
         yield f"masks     {len(manifest.masks):,}"
-    yield from _captions(whole)
+    yield from _captions(whole.rows)
     if (shard := config.own_shard) is not None:
         chunks = -(-len(rows) // cut.rows_per_chunk)
         own = amount(len(shard.chunks(chunks)), "chunk")

@@ -5,6 +5,7 @@ Knows only the rows table: no image is opened here and no model is known.
 
 import dataclasses
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
@@ -237,6 +238,23 @@ def lacking(
     return dict(sorted(streams.items()))
 
 
+_INPUTS: Mapping[Modality, tuple[str, str]] = MappingProxyType(
+    {"image": ("image", "an image"), "text": ("caption", "a caption")}
+)
+"""By a stream's modality the column of what it encodes, and how a person calls that."""
+
+
+def has_input(rows: pa.Table, spec: StreamSpec) -> bool:
+    """Whether any row of a dataset has what a stream encodes.
+
+    Args:
+        rows: A table of schema `sparc.common.cache.tables.ROWS`.
+        spec: The stream.
+    """
+    column, _ = _INPUTS[spec.modality]
+    return bool(rows.column(column).null_count < len(rows))
+
+
 def require_inputs(rows: pa.Table, specs: Mapping[str, StreamSpec]) -> None:
     """Refuse streams for which a dataset has no input at all.
 
@@ -247,14 +265,13 @@ def require_inputs(rows: pa.Table, specs: Mapping[str, StreamSpec]) -> None:
     Raises:
         DatasetError: A stream needs images, or captions, and no row has one.
     """
-    needed: dict[Modality, tuple[str, str]] = {
-        "image": ("image", "an image"),
-        "text": ("caption", "a caption"),
-    }
     for name, spec in specs.items():
-        column, what = needed[spec.modality]
-        if rows.column(column).null_count == len(rows):
-            raise DatasetError(f"stream {name} needs {what}, but no row of the dataset has one")
+        if not has_input(rows, spec):
+            _, what = _INPUTS[spec.modality]
+            raise DatasetError(
+                f"stream {name} needs {what}, but no row of the dataset has one: leave the stream "
+                "out, or name what has it with --table or --format"
+            )
 
 
 def _first_rows(rows: pa.Table) -> npt.NDArray[np.int64]:

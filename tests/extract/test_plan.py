@@ -49,3 +49,22 @@ def test_what_would_give_captions_is_said_before_a_stream_that_needs_them_is_ref
     with pytest.raises(DatasetError, match="stream t needs a caption"):
         lines.extend(planned)
     assert any("--table dogs.csv with --caption-column NAME" in line for line in lines)
+
+
+def test_streams_of_a_preset_are_left_out_where_a_folder_has_nothing_for_them(tmp_path) -> None:
+    Image.new("RGB", (8, 6)).save(tmp_path / "a.png")
+    dataset = open_dataset(tmp_path, DatasetOptions())
+    config = ExtractConfig(preset="dinov2-clip-b")
+    lines = list(plan.describe(dataset, dataset.manifest(), config))
+    starts = [" ".join(line.split()[:2]) for line in lines]
+    assert [start for start in starts if start.startswith("stream ")] == [
+        "stream dino",
+        "stream clip_img",
+    ]
+    assert any("left out  stream clip_txt of dinov2-clip-b" in line for line in lines)
+
+    (tmp_path / "a.txt").write_text("an owl")
+    dataset = open_dataset(tmp_path, DatasetOptions())
+    lines = list(plan.describe(dataset, dataset.manifest(), config))
+    assert sum(line.startswith("stream ") for line in lines) == 3
+    assert not any("left out  stream" in line for line in lines)
