@@ -31,6 +31,7 @@ PYTHON = [
 EXAMPLES = {
     "front": 'sparc.load("demo")',
     "arrays": "sparc.train(",
+    "arrays at hand": "captions, files = ",
     "batches": "CacheWriter",
     "labels": "label_ids=labels",
     "use": "model.push_to_hub(",
@@ -119,6 +120,18 @@ def test_what_ships_answers_as_the_readme_says(tmp_path, monkeypatch, capsys, pa
     assert all("an owl" in caption for caption in captions)
     for shown, said in zip((own, others), re.findall(r"# (\d\.\d) latents", code), strict=True):
         assert f"{float(shown[len('tensor(') : -1]):.1f}" == said
+
+
+def test_arrays_at_hand_are_what_the_example_takes(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    there = {}
+    exec(example("arrays at hand"), there)
+    write = example("arrays").partition("\n\n")[2].splitlines()[1]
+    assert write.startswith("sparc.write_arrays(")
+    exec(write, there)
+    cache = sparc.ActivationCache("cache")
+    assert set(cache.streams) == {"dino", "clip"}
+    assert cache.rows(["caption"])["caption"].to_pylist() == there["captions"]
 
 
 def test_own_arrays_become_a_concept_with_a_name_in_ten_lines(tmp_path, monkeypatch, capsys):

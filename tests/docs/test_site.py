@@ -88,6 +88,12 @@ def test_formulas_are_drawn_by_the_browser(site, page):
     assert "<msub><mi>a</mi><mn>1</mn></msub><mo><</mo><mi>b</mi>" in page
 
 
+def test_error_lines_are_what_the_style_breaks(site):
+    style = (ROOT / "docs/assets/site.css").read_text()
+    name = re.search(r"\.(language-\w+) code \{ white-space: pre-wrap", style)[1]
+    assert f'class="{name} highlight"' in (site / "troubleshooting.html").read_text()
+
+
 def test_links_hold_as_they_hold_in_the_repository(page):
     assert re.findall(r'<a href="([^"]*)">', page) == [
         "../formats/report.html#intervals",
