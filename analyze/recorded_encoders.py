@@ -17,6 +17,7 @@ from typing import NamedTuple
 import torch
 
 from sparc.common.errors import ConfigError, EncoderError, setting
+from sparc.common.files.shipped import ships
 from sparc.common.streams.info import Modality
 from sparc.common.streams.origin import StreamOrigin, encoder_difference
 from sparc.common.text import printable
@@ -130,6 +131,8 @@ def rebuild(
         encoders = build(dict(specs), device)
     except EncoderError as error:
         where = f"; if it lies elsewhere now, say with {setting('--spec', 'specs=')} where"
+        if ships(artefact):
+            where = f"; {_of_what_ships()}"
         advice = "" if by_hand else where
         raise EncoderError(f"{error}{advice}") from error
     for name, spec in specs.items():
@@ -142,11 +145,22 @@ def rebuild(
 
 
 def _question(foreign: Mapping[str, StreamSpec], artefact: str) -> str:
+    if ships(artefact):
+        return _of_what_ships()
     named = ", ".join(_quoted(name, spec) for name, spec in foreign.items())
     return (
         f"{artefact} names encoders at places that its maker chose: {named}. If you trust who made "
         f"it, add {setting('--trust-encoders', 'trust_encoders=True')}; else name your own with "
         f"{spec_as_typed()}"
+    )
+
+
+def _of_what_ships() -> str:
+    """The way out where somebody asks what ships with a text or an image of his own."""
+    trust = setting("--trust-encoders", "trust_encoders=True")
+    return (
+        "what ships as demo has no encoders for texts and images of your own: `make demo` in a "
+        f"clone of SPARC makes them; ask there, with {trust}"
     )
 
 

@@ -60,3 +60,11 @@ def test_the_report_is_on_them_and_asking_changes_nothing_that_ships(tmp_path, m
     )
     assert files() == before
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("trust", [False, True])
+def test_a_text_asked_of_what_ships_leads_to_the_encoders(tmp_path, monkeypatch, trust):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(sparc.SparcError, match="`make demo` in a clone") as caught:
+        sparc.Report("demo").search("an owl", stream="dino", trust_encoders=trust)
+    assert "trust who made" not in str(caught.value)

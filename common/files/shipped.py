@@ -22,6 +22,11 @@ def shipped_folder() -> Path:
     return Path(str(files("sparc"))) / NAME
 
 
+def ships(location: str | os.PathLike[str]) -> bool:
+    """Whether an artefact is one of those that ship, given where it lies or by the name `demo`."""
+    return os.fspath(location) == NAME or Path(location).parent == shipped_folder()
+
+
 def located(location: str | os.PathLike[str], kind: Kind) -> str:
     """Where an artefact that is to be read lies: for `demo`, where what ships lies.
 
