@@ -116,6 +116,7 @@ def test_every_script_is_one_that_a_shell_can_read(script: str) -> None:
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.slow
 def test_the_array_and_what_follows_it_leave_a_finished_cache(
     shell, scenes, tiny_streams, tmp_path, call
 ) -> None:
@@ -285,6 +286,7 @@ def test_two_nodes_of_slurm_train_one_model(shell, features, tmp_path) -> None:
     assert (run / "model.safetensors").exists()
 
 
+@pytest.mark.slow
 def test_a_pod_that_does_not_see_the_cache_is_named(shell, features, tmp_path) -> None:
     (container,) = job_of("sparc-train")["spec"]["template"]["spec"]["containers"]
     (script,) = container["args"]

@@ -52,6 +52,7 @@ def test_every_example_is_listed_shown_and_run() -> None:
         assert f"examples/{name}" in page
 
 
+@pytest.mark.slow
 def test_own_arrays_become_concepts_with_names(run) -> None:
     shared, right = numbers(
         r"(\d+) latents are shared; (\d+) of the 40 things", run("own_arrays.py")
