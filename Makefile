@@ -15,11 +15,11 @@ test: check
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 # What `make test` leaves out for its length.
-slow: $(VENV)/dev.installed
+slow: $(VENV)/dev.installed tree
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m slow
 
 # The suite with the lowest releases that pyproject.toml allows, in an environment of its own.
-lowest:
+lowest: tree
 	$(PYTHON) -m venv $(VENV)-lowest
 	$(VENV)-lowest/bin/python -m pip install packaging
 	$(VENV)-lowest/bin/python tests/support/lowest.py > $(VENV)-lowest/lowest.txt
