@@ -15,10 +15,10 @@ from torch import Tensor
 
 from sparc.analyze.codes.code_rows import CodeRows
 from sparc.train.kernels.choice import screen_of
-from sparc.train.kernels.screening.low_logits import LowLogits, Screen, begin
+from sparc.train.kernels.screening.low_logits import Screen, begin
 from sparc.train.model.codes import Codes, Mode
 from sparc.train.model.network import Sparc
-from sparc.train.model.topk import sum_in_order
+from sparc.train.model.selectors.selector import codes_at
 
 _BLOCK = 64
 """Rows per selection on a CPU: their logits fit the cache of a core."""
@@ -107,23 +107,12 @@ class _Screened:
             together = [list(low)] if mode == "joint" else [[stream] for stream in low]
             selected: dict[str, Codes] = {}
             for streams in together:
-                selected.update(self._select(streams, [low[stream] for stream in streams]))
+                of_streams = [low[stream] for stream in streams]
+                indices, logits = self._screen.select(of_streams, model.config.width)
+                chosen = dict(zip(streams, logits.unbind(1), strict=True))
+                selected |= codes_at(model.selector, model.config, indices, chosen, model.threshold)
             codes.append(_sorted(selected, rows, latents))
         return [codes]
-
-    def _select(self, streams: Sequence[str], low: Sequence[LowLogits]) -> dict[str, Codes]:
-        """The codes of streams that select together."""
-        config, selector = self._model.config, self._model.selector
-        indices, logits = self._screen.select(low, config.width)
-        of_streams = logits.unbind(1)
-        limit = self._model.threshold(streams) if selector.learns_thresholds else None
-        kept = selector.keep(sum_in_order(of_streams), config.k, limit)
-        codes = {}
-        for stream, of_stream in zip(streams, of_streams, strict=True):
-            values = of_stream.relu()
-            values = values if kept is None else values.where(kept, 0)
-            codes[stream] = Codes(indices, values, config.latents)
-        return codes
 
 
 def _blocks(

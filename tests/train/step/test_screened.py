@@ -7,7 +7,7 @@ pytest.importorskip("numba")
 
 from sparc.train.config import ModelConfig, StreamShape, TrainConfig
 from sparc.train.kernels import registry
-from sparc.train.kernels.screening.screen import CompiledScreen
+from sparc.train.kernels.screening.low_logits import pays
 from sparc.train.model.initialize import initial_model
 from sparc.train.step.learner import Learner
 from sparc.train.step.noise import Inputs
@@ -102,4 +102,4 @@ def test_the_division_of_a_batch_changes_no_bit(one_thread):
     ("latents", "k", "suits"), [(2047, 8, False), (2048, 32, True), (2048, 33, False)]
 )
 def test_which_models_it_suits(latents, k, suits):
-    assert CompiledScreen().suits(latents, k) == suits
+    assert pays(latents, k) == suits

@@ -53,10 +53,6 @@ class LowLogits(NamedTuple):
 class Screen(Protocol):
     """TopK whose products are screened in bfloat16 and decided in float32."""
 
-    def suits(self, latents: int, k: int) -> bool:
-        """Whether that is faster than products in float32, for a model of that size."""
-        ...
-
     def fill(self, logits: LowLogits, latents: slice) -> None:
         """Compute the low products of some latents; any thread may, of different latents."""
         ...
@@ -80,7 +76,12 @@ class Screen(Protocol):
 
 
 def pays(latents: int, k: int) -> bool:
-    """Whether a model of that size is screened by an implementation that can."""
+    """Whether screening a model of that size is faster than products in float32.
+
+    Args:
+        latents: Of the model, in all.
+        k: Of a row.
+    """
     return latents >= max(_FEWEST_LATENTS, _LATENTS_A_CHOICE * k)
 
 

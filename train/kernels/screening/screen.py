@@ -22,7 +22,7 @@ from torch import Tensor
 from sparc.train.kernels.compiled import arrays
 from sparc.train.kernels.screening import row_kernels
 from sparc.train.kernels.screening.bounds import at_least, exact_term
-from sparc.train.kernels.screening.low_logits import LowLogits, pays
+from sparc.train.kernels.screening.low_logits import LowLogits
 from sparc.train.model.topk import largest, sum_in_order
 
 _LATENTS_AT_ONCE = 2048
@@ -37,10 +37,6 @@ spread with the root of their number."""
 
 class CompiledScreen:
     """Implements `sparc.train.kernels.screening.low_logits.Screen`."""
-
-    def suits(self, latents: int, k: int) -> bool:
-        """Where models are smaller, or codes wider, products in float32 are as fast."""
-        return pays(latents, k)
 
     def fill(self, logits: LowLogits, latents: slice) -> None:
         """Round the encoder rows, and multiply."""

@@ -86,21 +86,39 @@ def select(
     Returns:
         Codes by stream. In joint mode the streams share one tensor of indices.
     """
-
-    def choose(scores: Tensor, streams: Sequence[str]) -> tuple[Tensor, Tensor | None]:
-        indices = largest(scores, config.width)
-        limit = threshold(streams) if selector.learns_thresholds else None
-        return indices, selector.keep(scores.gather(1, indices), config.k, limit)
-
-    if mode == "joint":
-        shared = choose(sum_in_order(list(logits.values())), list(logits))
-        return {stream: _codes(of_stream, *shared) for stream, of_stream in logits.items()}
-    return {
-        stream: _codes(of_stream, *choose(of_stream, [stream]))
-        for stream, of_stream in logits.items()
-    }
+    together = [list(logits)] if mode == "joint" else [[stream] for stream in logits]
+    codes: dict[str, Codes] = {}
+    for streams in together:
+        indices = largest(sum_in_order([logits[stream] for stream in streams]), config.width)
+        chosen = {stream: logits[stream].gather(1, indices) for stream in streams}
+        codes.update(codes_at(selector, config, indices, chosen, threshold))
+    return codes
 
 
-def _codes(logits: Tensor, indices: Tensor, kept: Tensor | None) -> Codes:
-    values = logits.gather(1, indices).relu()
-    return Codes(indices, values if kept is None else values.where(kept, 0), logits.shape[1])
+def codes_at(
+    selector: Selector,
+    config: ModelConfig,
+    indices: Tensor,
+    logits: Mapping[str, Tensor],
+    threshold: Callable[[Sequence[str]], Tensor | None],
+) -> dict[str, Codes]:
+    """Codes of streams that select together, once their largest scores are known.
+
+    Args:
+        selector: The selector.
+        config: The model.
+        indices: The latents with the largest sums of logits, (rows, width).
+        logits: By stream, the logits there, (rows, width).
+        threshold: As for `select`.
+
+    Returns:
+        Codes by stream, which share the tensor of indices.
+    """
+    limit = threshold(list(logits)) if selector.learns_thresholds else None
+    kept = selector.keep(sum_in_order(list(logits.values())), config.k, limit)
+    codes = {}
+    for stream, of_stream in logits.items():
+        values = of_stream.relu()
+        values = values if kept is None else values.where(kept, 0)
+        codes[stream] = Codes(indices, values, config.latents)
+    return codes

@@ -13,7 +13,7 @@ from torch import Tensor
 from sparc.common.workers import Workers
 from sparc.train.config import Precision
 from sparc.train.kernels.interface import Kernels
-from sparc.train.kernels.screening.low_logits import Screen, begin
+from sparc.train.kernels.screening.low_logits import Screen, begin, pays
 from sparc.train.model.codes import Mode
 from sparc.train.model.network import Sparc, scale
 from sparc.train.step.noise import Inputs
@@ -112,7 +112,7 @@ def select_candidates(
     read = read_inputs(model, inputs)
     screen = kernels.screen if precision == "float32" else None
     logits: Logits
-    if screen is not None and _can_screen(model, read.read, screen):
+    if screen is not None and _can_screen(model, read.read):
         logits = _screened(model, read, screen, workers)
     else:
         products = read_products(model, read.read, read.present, precision, workers)
@@ -281,9 +281,10 @@ def _biases(model: Sparc) -> tuple[Tensor, ...]:
     return tuple(model.latent_bias[name].detach() for name in model.config.names)
 
 
-def _can_screen(model: Sparc, read: tuple[Tensor, ...], screen: Screen) -> bool:
-    fits = screen.suits(model.config.latents, model.config.width)
-    return fits and all(x.dtype == torch.float32 for x in read)
+def _can_screen(model: Sparc, read: tuple[Tensor, ...]) -> bool:
+    return pays(model.config.latents, model.config.width) and all(
+        x.dtype == torch.float32 for x in read
+    )
 
 
 def _screened(model: Sparc, read: ReadInputs, screen: Screen, workers: Workers) -> ScreenedLogits:
