@@ -144,9 +144,10 @@ class Proxy:
         return response
 
     def _next_fault(self, line: str) -> str | None:
-        faults, drawn = self._faults, self._random.random()
+        faults = self._faults
         if faults.only and not re.search(faults.only, line):
             return None
+        drawn = self._random.random()
         if faults.at_most is not None and self._counts.faults.total() >= faults.at_most:
             return None
         for kind in KINDS:

@@ -297,10 +297,16 @@ class RemoteFiles:
 
     # ------------------------------------------------------------------ removing
 
-    def remove(self, name: str) -> None:
-        """Remove a file; nothing happens where there is none."""
+    def remove(self, name: str, *, only_if: Callable[[], None] = lambda: None) -> None:
+        """Remove a file; nothing happens where there is none.
+
+        Args:
+            name: The file.
+            only_if: Called before each request; raises where the file must stay.
+        """
 
         def remove() -> None:
+            only_if()
             self._filesystem.rm_file(self.path(name))
 
         try:

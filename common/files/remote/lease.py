@@ -64,7 +64,8 @@ def lease(files: RemoteFiles, name: str, what: str, *, patience: float = 0.0) ->
         StoreError: The store refuses or does not answer.
     """
     held = _acquire(files, name, what, patience)
-    with holding(files.url, held), held.renewing():
+    with held.renewing(), holding(files.url, held):
+        held.require()  # its lease may have run out before its making was answered
         yield
 
 
@@ -162,8 +163,8 @@ class Lease:
         with self._one_at_a_time, suppress(StoreError, LockedError):
             if not self._lost and now() - self._written >= self._seconds / 2:
                 self._renew()
-            if not self._lost:  # the request needs it too, whenever it is asked again
-                self._files.remove(self._name)
+            # The request is asked again where its answer was lost: another may hold the lock then.
+            self._files.remove(self._name, only_if=self.require)
 
 
 def living_holder(files: RemoteFiles, name: str, *, wait: bool = False) -> Holder | None:
