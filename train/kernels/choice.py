@@ -52,11 +52,11 @@ def kept(name: str, recorded: str, device: torch.device) -> str:
         recorded: What `choose` gave when the run began, maybe on another machine.
         device: Where the model lies.
     """
-    return recorded if name == AUTO and recorded in available(device) else name
+    return recorded if name == AUTO and recorded in usable(device) else name
 
 
-def available(device: torch.device) -> Iterator[str]:
-    """The names of the implementations that run on a device and are installed, best first."""
+def usable(device: torch.device) -> Iterator[str]:
+    """The names of the implementations that run on a device and are installed."""
     for name, entry in KERNELS.items():
         if entry.runs_on(device):
             try:
@@ -64,6 +64,11 @@ def available(device: torch.device) -> Iterator[str]:
             except _UNUSABLE:
                 continue
             yield name
+
+
+def available(device: torch.device) -> Iterator[str]:
+    """Those among them that `auto` may take, best first."""
+    return (name for name in usable(device) if KERNELS[name].pays_on(device))
 
 
 def screen_of(device: torch.device, latents: int, k: int) -> Screen | None:
@@ -74,7 +79,7 @@ def screen_of(device: torch.device, latents: int, k: int) -> Screen | None:
         latents: Of the model, in all.
         k: Of a row.
     """
-    able = any(entry.multiplies_bfloat16 and entry.runs_on(device) for entry in KERNELS.values())
+    able = any(entry.multiplies_bfloat16 and entry.pays_on(device) for entry in KERNELS.values())
     # Not before that is known: implementations may be slow to import.
     return choose(AUTO, device).screen if able and pays(latents, k) else None
 
@@ -90,7 +95,7 @@ def advice(device: torch.device) -> Iterator[str]:
     for name, entry in KERNELS.items():
         if name == best:
             return
-        if not entry.runs_on(device) or not entry.gain or entry.package in named:
+        if not entry.pays_on(device) or not entry.gain or entry.package in named:
             continue
         if not importlib.util.find_spec(entry.package):
             named.add(entry.package)

@@ -14,8 +14,8 @@ Then add a line to `KERNELS`, before those that `auto` should prefer it to:
     "fused": KernelsEntry("fused, on a GPU", f"{_HERE}.fused:FusedKernels", device="cuda"),
 
 `sparc-train run … --kernels fused` trains with it; tests/train/kernels holds it to the formulas.
-`auto` takes the first that runs: one after `torch`, which runs anywhere, is used only if it is
-named. How a step divides its work it asks the implementation; `TorchKernels` answers where a
+`auto` takes the first that runs and pays: one after `torch`, which runs anywhere, is used only if
+it is named. How a step divides its work it asks the implementation; `TorchKernels` answers where a
 subclass does not:
 
 - `batch_rows` rows of the batch at most, and at least one part per worker thread, go into one call
@@ -30,9 +30,12 @@ Every command line reads this module: it imports no implementation.
 """
 
 import dataclasses
+import itertools
 import os
+import platform
 from collections import ChainMap
 from collections.abc import Collection
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sparc.common.registry import Entry
@@ -52,7 +55,7 @@ class KernelsEntry(Entry):
     package: str = ""
     """What must be installed besides PyTorch."""
     multiplies_bfloat16: bool = False
-    """Whether it needs a CPU that has instructions for it."""
+    """Whether it needs a CPU with instructions for it, and pays where these are fast."""
     gain: str = ""
     """What users gain who install it: said to those whose `auto` would choose it then."""
 
@@ -63,16 +66,47 @@ class KernelsEntry(Entry):
             return False
         return emulated or self.device in ("", device.type)
 
+    def pays_on(self, device: "torch.device") -> bool:
+        """Whether `auto` may take it for a device, once it is installed."""
+        if self.multiplies_bfloat16 and not _bfloat16_is_fast():
+            return False
+        return self.runs_on(device)
+
 
 def _cpu_multiplies_bfloat16() -> bool:
-    """Whether PyTorch's products of bfloat16 are several times faster here than of float32."""
+    """Whether PyTorch multiplies bfloat16 with instructions of this CPU."""
     import torch
 
     if not torch.backends.cpu.get_cpu_capability().startswith("AVX512"):
         return False  # as asked for by ATEN_CPU_CAPABILITY, if not of the machine
-    # PyTorch has no public name for it before 2.9.
-    supported = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
+    return _cpu_has("avx512_bf16")
+
+
+def _bfloat16_is_fast() -> bool:
+    """Whether its products of bfloat16 are faster here than of float32, by a factor near two.
+
+    They are with AVX512-BF16 on AMD's processors. On Intel's they are with AMX, which a virtual
+    machine may hide; without it they take 1.6 times as long as in float32. This is a rule and not
+    a measurement, so that two runs on one machine take the same kernels.
+    """
+    return _cpu_multiplies_bfloat16() and (_cpu_has("amx_tile") or not _is_intel())
+
+
+def _cpu_has(feature: str) -> bool:
+    """Whether PyTorch knows it of this CPU; it has no public name for that before 2.9."""
+    import torch
+
+    supported = getattr(torch.cpu, f"_is_{feature}_supported", None)
     return supported is not None and bool(supported())
+
+
+def _is_intel() -> bool:
+    """Whether Intel made this CPU."""
+    try:
+        with Path("/proc/cpuinfo").open(encoding="utf-8", errors="replace") as lines:
+            return any("GenuineIntel" in line for line in itertools.islice(lines, 32))
+    except OSError:  # not Linux
+        return "GenuineIntel" in platform.processor()
 
 
 _HERE = "sparc.train.kernels"
@@ -105,7 +139,7 @@ KERNELS: dict[str, KernelsEntry] = {
 """In the order in which `auto` asks them."""
 
 AUTO = "auto"
-"""Stands for the first of `KERNELS` that is installed and runs on the device."""
+"""Stands for the first of `KERNELS` that is installed, and runs and pays on the device."""
 
 CHOICES: Collection[str] = ChainMap(KERNELS, {AUTO: KernelsEntry("", "")})
 """What `--kernels` may be: `AUTO`, and whatever is in `KERNELS` at the time."""

@@ -415,6 +415,7 @@ def test_triton_in_the_interpreter():
 @pytest.mark.parametrize("multiplies_bfloat16", [True, False])
 def test_choice(monkeypatch, multiplies_bfloat16):
     monkeypatch.setattr(registry, "_cpu_multiplies_bfloat16", lambda: multiplies_bfloat16)
+    monkeypatch.setattr(registry, "_is_intel", lambda: False)
     cpu = torch.device("cpu")
     assert choose("auto", cpu).name == ("screened" if multiplies_bfloat16 else "numba")
     assert choose("numba", cpu).name == "numba"

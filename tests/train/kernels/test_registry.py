@@ -97,13 +97,37 @@ def test_a_name_that_is_not_registered_is_refused(small_cache, tmp_path, call, c
 
 @pytest.mark.parametrize(("bfloat16", "gain"), [(True, "third"), (False, "fifth")])
 def test_what_is_faster_is_recommended_where_it_is_not_installed(monkeypatch, bfloat16, gain):
-    monkeypatch.setattr(registry, "_cpu_multiplies_bfloat16", lambda: bfloat16)
+    monkeypatch.setattr(registry, "_bfloat16_is_fast", lambda: bfloat16)
+    monkeypatch.setattr(registry, "_cpu_multiplies_bfloat16", lambda: True)
     assert list(choice.advice(CPU)) == []
     homes = (entry.home.partition(":")[0] for entry in KERNELS.values() if entry.package == "numba")
     for module in ("numba", *homes):
         monkeypatch.setitem(sys.modules, module, None)
     assert list(choice.advice(CPU)) == [f"pip install numba makes steps about a {gain} faster"]
     assert list(choice.advice(torch.device("meta"))) == []
+
+
+@pytest.mark.parametrize(
+    ("intel", "features", "chosen"),
+    [
+        (False, ["avx512_bf16"], "screened"),
+        (True, ["avx512_bf16", "amx_tile"], "screened"),
+        (True, ["avx512_bf16"], "numba"),
+        (False, [], "numba"),
+    ],
+)
+def test_screening_is_left_to_cpus_that_multiply_bfloat16_fast(
+    monkeypatch, intel, features, chosen
+):
+    """Intel's AVX512-BF16 without AMX takes longer than float32; a run that began so goes on."""
+    pytest.importorskip("numba")
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX512")
+    monkeypatch.setattr(registry, "_is_intel", lambda: intel)
+    monkeypatch.setattr(registry, "_cpu_has", features.__contains__)
+    assert choice.choose("auto", CPU).name == chosen
+    assert (choice.screen_of(CPU, 4096, 64) is not None) == (chosen == "screened")
+    runs = "screened" if "avx512_bf16" in features else "auto"
+    assert choice.kept("auto", "screened", CPU) == runs
 
 
 @pytest.mark.parametrize("name", list(KERNELS))
