@@ -155,6 +155,30 @@ def test_what_is_not_a_number_is_shown_and_what_overflows_is_done_again(broken):
     assert values[others].isfinite().all()
 
 
+def test_rows_whose_logits_all_tie_are_done_again_some_at_a_time(monkeypatch):
+    """They need memory for all their latents; the pieces are what the rows are alone."""
+    draws = torch.Generator().manual_seed(4)
+    read, encoder = torch.randn(11, 8, generator=draws), torch.ones(700, 8)
+    encoder[650:] = torch.randn(50, 8, generator=draws)
+    stream = begin(read, encoder, torch.zeros(700), None)
+    SCREEN.fill(stream, slice(None))
+    select, sizes = screening._select_again, []
+
+    def counted(streams, k):
+        sizes.append(streams[0].low.numel())
+        return select(streams, k)
+
+    monkeypatch.setattr(screening, "_MOST_CANDIDATES", 1)
+    monkeypatch.setattr(screening, "_select_again", counted)
+    at_once = SCREEN.select([stream, stream], 60)
+    monkeypatch.setattr(screening, "_LOGITS_AGAIN", 3 * 700)
+    in_pieces = SCREEN.select([stream, stream], 60)
+    assert sizes == [11 * 700, 3 * 700, 3 * 700, 3 * 700, 2 * 700]
+    assert all(torch.equal(a, b) for a, b in zip(at_once, in_pieces, strict=True))
+    scores = SCREEN.at(stream, torch.arange(700).expand(11, -1)) * 2
+    assert torch.equal(at_once[0].sort(dim=1).values, largest(scores, 60).sort(dim=1).values)
+
+
 def test_most_rows_are_done_at_once(monkeypatch):
     """With random weights, the worst case of training: trained latents are further apart."""
     logits = low_logits(

@@ -27,6 +27,8 @@ from sparc.train.model.topk import largest, sum_in_order
 
 _LATENTS_AT_ONCE = 2048
 """Encoder rows that are copied in float64."""
+_LOGITS_AGAIN = 1 << 22
+"""Logits of a stream that are computed again at once: each takes about 60 bytes where all tie."""
 _MOST_CANDIDATES = 32
 """This many times k candidates of a row are scored at most.
 
@@ -57,16 +59,16 @@ class CompiledScreen:
             indices[nothing] = torch.arange(k)
             logits.masked_fill_(nothing[:, None, None], 0)
         left = (done | nothing).logical_not_().nonzero().squeeze(1)
-        if len(left):
-            some = [stream.rows(left) for stream in streams]
-            indices[left], logits[left] = _select_again(some, k)
+        for some in torch.split(left, max(1, _LOGITS_AGAIN // len(streams[0].encoder))):
+            if len(some):
+                part = [stream.rows(some) for stream in streams]
+                indices[some], logits[some] = _select_again(part, k)
         return indices, logits
 
     def at(self, stream: LowLogits, indices: Tensor) -> Tensor:
         """By the products that decide what is selected."""
         rows = torch.arange(len(indices)).repeat_interleave(indices.shape[1])
-        products = _pair_products(stream, rows, indices.reshape(-1)).view(indices.shape)
-        return products.add_(stream.bias[indices]).mul_(stream.has.unsqueeze(1))
+        return _logits(stream, rows, indices.reshape(-1)).view(indices.shape)
 
 
 def _select_screened(streams: Sequence[LowLogits], k: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -101,29 +103,29 @@ def _select_screened(streams: Sequence[LowLogits], k: int) -> tuple[Tensor, Tens
 
 def _select_again(streams: Sequence[LowLogits], k: int) -> tuple[Tensor, Tensor]:
     """`select` without a limit of candidates, which products in float64 find."""
-    ceilings, floors = [], []
+    which = _may_be_selected(streams, k)
+    rows, latents = which.nonzero(as_tuple=True)
+    scores = torch.full(which.shape, -torch.inf)
+    scores[which] = sum_in_order([_logits(stream, rows, latents) for stream in streams])
+    indices = largest(scores, k)
+    of_chosen = torch.arange(len(indices)).repeat_interleave(k)
+    logits = [_logits(stream, of_chosen, indices.reshape(-1)) for stream in streams]
+    return indices, torch.stack(logits).view(len(streams), -1, k).transpose(0, 1)
+
+
+def _may_be_selected(streams: Sequence[LowLogits], k: int) -> Tensor:
+    """Latents whose ceilings, of products in float64, reach the k-th highest floor, as `low`."""
+    ceiling, floor = torch.zeros(2, *streams[0].low.shape)
     for stream in streams:
         norms, _, highest, lowest = stream.of_latents
         products, has = _exact_products(stream), stream.has.unsqueeze(1)
         slack = torch.outer(exact_term(stream.read) * stream.has, norms)
-        ceilings.append(products + slack + has * highest)
-        floors.append(products - slack + has * lowest)
-    ceiling, floor = sum_in_order(ceilings), sum_in_order(floors)
+        ceiling += (products + slack).addcmul_(has, highest)
+        floor += products.sub_(slack).addcmul_(has, lowest)
     floor = floor.where(floor == floor, -torch.inf)
     # NaN is never below, so that what is not a number has a score, which shows it.
-    which = (ceiling < floor.topk(k, dim=1).values[:, -1:]).logical_not_()
-    rows, latents = which.nonzero(as_tuple=True)
-    logits = ceiling.new_zeros(len(streams), *ceiling.shape)
-    scores = torch.full_like(ceiling, -torch.inf)
-    parts = []
-    for of_stream, stream in zip(logits, streams, strict=True):
-        part = _pair_products(stream, rows, latents)
-        parts.append(part.add_(stream.bias[latents]).mul_(stream.has[rows]))
-        of_stream[which] = part
-    scores[which] = sum_in_order(parts)
-    indices = largest(scores, k)
-    chosen = logits.gather(2, indices.expand(len(streams), -1, -1))
-    return indices, chosen.transpose(0, 1)
+    below: Tensor = ceiling < floor.topk(k, dim=1).values[:, -1:]
+    return below.logical_not_()
 
 
 def _exact_products(stream: LowLogits) -> Tensor:
@@ -137,6 +139,11 @@ def _exact_products(stream: LowLogits) -> Tensor:
         some = slice(first, first + _LATENTS_AT_ONCE)
         products[:, some] = torch.mm(read, stream.encoder[some].double().T)
     return products
+
+
+def _logits(stream: LowLogits, rows: Tensor, latents: Tensor) -> Tensor:
+    """Float32 logits of pairs, (pairs,)."""
+    return _pair_products(stream, rows, latents).add_(stream.bias[latents]).mul_(stream.has[rows])
 
 
 def _pair_products(stream: LowLogits, rows: Tensor, latents: Tensor) -> Tensor:
