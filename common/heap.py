@@ -1,8 +1,8 @@
-"""Keeping small the memory that a process has freed and still holds.
+"""What becomes of memory that a process has freed: it goes back, or waits for the next array.
 
-`share` and `map_large_arrays` hold for the whole process, so the command lines call them and
-no function that another program may call does. A program that calls `analyze` or trains on large
-data may call them as well, before its threads begin.
+`share`, `map_large_arrays` and `keep_large_arrays` hold for the whole process, so the command lines
+call them and no function that another program may call does. A program that calls `analyze` or
+trains on large data may call them as well, before its threads begin.
 
 The C library gives each thread a heap of its own, and keeps on every heap what was freed there, for
 that thread alone; Arrow keeps what it has freed as well. Where large arrays come and go that is
@@ -17,9 +17,13 @@ from typing import Any
 # As in glibc's malloc.h.
 _M_TRIM_THRESHOLD = -1
 _M_MMAP_THRESHOLD = -3
+_M_MMAP_MAX = -4
 _M_ARENA_MAX = -8
 
 _LARGE = 4 << 20
+
+_NEVER = -1
+"""As a threshold, more bytes than there are."""
 
 
 def share() -> None:
@@ -38,6 +42,20 @@ def map_large_arrays() -> None:
         _glibc().mallopt(_M_MMAP_THRESHOLD, _LARGE)
         # Setting the one fixes the other, at a size that smaller arrays reach all the time.
         _glibc().mallopt(_M_TRIM_THRESHOLD, 16 * _LARGE)
+
+
+def keep_large_arrays() -> None:
+    """Keep what large arrays leave for the next ones, in one heap for threads that begin from now.
+
+    For loops that make the same arrays again and again. The C library maps arrays above 32 MB, the
+    activations of an encoder, every time, and the system clears each of their pages, which can
+    take as long as the arithmetic. What is freed stays with the process to its end.
+    """
+    if _glibc() is not None:
+        # Only the one heap that threads share can grow by arrays of any size.
+        share()
+        _glibc().mallopt(_M_MMAP_MAX, 0)
+        _glibc().mallopt(_M_TRIM_THRESHOLD, _NEVER)
 
 
 def give_back() -> None:

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from sparc.common import heap
 from sparc.common.cli.app import command, new_app, overwrite_option
 from sparc.common.cli.completion import autocompletion
 from sparc.common.cli.output import confirm, display
@@ -24,7 +25,7 @@ CacheArgument = Annotated[
 ]
 
 
-@command(app, ExtractConfig, "extract")
+@command(app, ExtractConfig, "extract", prepare=[heap.keep_large_arrays])
 def run(
     dataset: Annotated[
         str,

@@ -87,3 +87,32 @@ def test_large_arrays_leave_no_holes():
         done = subprocess.run(command, capture_output=True, text=True, check=True)
         left[kind] = float(done.stdout)
     assert left["separate"] < 10 < 60 < left["together"]  # MB, of 84
+
+
+# Another thread, as encoders run in, makes the same arrays several times.
+REPEATED = """
+import resource, sys, threading
+from sparc.common import heap
+
+def work():
+    for _ in range(8):
+        b"1" * (40 << 20)
+
+if sys.argv[1] == "kept":
+    heap.keep_large_arrays()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+thread = threading.Thread(target=work)
+thread.start()
+thread.join()
+print((resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before) * resource.getpagesize() / 1e6)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="of glibc, on Linux")
+def test_large_arrays_take_the_memory_of_those_before():
+    cleared = {}
+    for kind in ("kept", "mapped"):
+        command = [sys.executable, "-c", REPEATED, kind]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        cleared[kind] = float(done.stdout)
+    assert cleared["kept"] < 60 < 300 < cleared["mapped"]  # MB, of 42 and 336
