@@ -3,7 +3,6 @@
 See `REPORT.md` for the table.
 """
 
-import math
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from itertools import chain, product
@@ -21,6 +20,7 @@ from sparc.analyze.maths.exact_tests import benjamini_hochberg, upper_tail
 from sparc.analyze.maths.packing import RowFlags
 from sparc.analyze.maths.reduction import Reducer
 from sparc.analyze.metrics.meaning import twins
+from sparc.analyze.metrics.meaning.partners import LEAST_IMAGES, Pairs, concatenate_pairs, strongest
 from sparc.analyze.metrics.meaning.twins import ANY_STREAM, Nearest, any_stream
 
 SCHEMA = pa.schema(
@@ -41,38 +41,15 @@ SCHEMA = pa.schema(
     ]
 )
 
-LEAST_IMAGES = 5
-"""Images on which both latents of a listed pair are active, at least."""
-
-LEAST_Z = 3.0
 LARGEST_Q = 0.01
 
 _BATCH = 16_384  # Images counted at a time.
 
-_COUNTS = 2**24
-"""Counts that a task holds, 64 MB of int32; further latents go to further tasks."""
+_COUNTS = 2**25
+"""Counts that a task holds, 128 MB of int32; further latents go to further tasks, each of which
+reads all codes."""
 
 Integers = npt.NDArray[np.int64]
-
-
-class Pairs(NamedTuple):
-    """Pairs of latents, one of each of two streams; arrays of equal length.
-
-    Attributes:
-        first: The latent of the first stream.
-        second: That of the second stream; the larger one if the streams are the same.
-        both: On how many images both are active.
-        phi: The phi coefficient, Pearson's correlation of the two being active.
-    """
-
-    first: Integers
-    second: Integers
-    both: Integers
-    phi: npt.NDArray[np.float64]
-
-    def take(self, positions: npt.NDArray[np.integer]) -> "Pairs":
-        """Some of the pairs, by position."""
-        return Pairs(*(column[positions] for column in self))
 
 
 class StreamPairs(NamedTuple):
@@ -238,15 +215,15 @@ def _finish(
 ) -> Cofired:
     """The strongest partners and the nearest twins of a task's latents."""
     task, (images, active, both) = tasks[number], counts
-    near = [twins.nearest(task.stream, both, active[0], task.latents)]
+    within = task.stream == task.other
+    near = [twins.nearest(task.stream, both, active[0], task.latents)] if within else []
     if task.shifted:
         return Cofired([], [], near)
     if task.stream == ANY_STREAM:
         return Cofired([], near, [])
-    pairs = _strongest(both, images, active, task, partners)
+    pairs = strongest(both, images, active, task.latents, within=within, most=partners)
     stream_pairs = StreamPairs(task.stream, task.other, images, (active[0], active[1]), pairs)
-    within = task.stream == task.other
-    return Cofired([_in_order(stream_pairs, streams)], near if within else [], [])
+    return Cofired([_in_order(stream_pairs, streams)], near, [])
 
 
 def _offsets(
@@ -309,41 +286,6 @@ def _count(
         both[line] += np.bincount(active.ravel(), minlength=latents + 1)[:latents]
 
 
-def _strongest(
-    both: npt.NDArray[np.int32], images: int, active: Integers, task: _Task, partners: int
-) -> Pairs:
-    """The partners of largest phi of each latent; ties go to the smaller latent."""
-    # The least count for `LEAST_Z`, up to rounding; phi of the few that reach it is exact.
-    mean = active[1] / images * _ROUNDING
-    deviation = LEAST_Z * np.sqrt(active[1] * (images - active[1]) / images) / images * _ROUNDING
-    pairs = []
-    for latent, line in zip(task.latents, both, strict=True):
-        a = int(active[0][latent])
-        second = np.flatnonzero(line >= LEAST_IMAGES)  # few of all
-        needed = a * mean[second] + math.sqrt(a * (images - a)) * deviation[second]
-        second = second[line[second] >= needed]
-        if task.stream == task.other:
-            second = second[second != latent]
-        counts = line[second].astype(np.int64)
-        phi = _phi(counts, images, a, active[1][second])
-        order = np.argsort(-phi, kind="stable")[:partners]
-        order = order[phi[order] * math.sqrt(images) >= LEAST_Z]
-        first = np.full(len(order), latent, np.int64)
-        pairs.append(Pairs(first, second[order], counts[order], phi[order]))
-    return _concatenate(pairs)
-
-
-_ROUNDING = 1 - 1e-9
-
-
-def _phi(both: Integers, images: int, first: int, second: Integers) -> npt.NDArray[np.float64]:
-    """Pearson's correlation of two events; 0 where one of them always happens."""
-    variances = float(first * (images - first)) * (second * (images - second))
-    covariance = images * both - first * second
-    result: npt.NDArray[np.float64] = covariance / np.sqrt(np.maximum(variances, 1))
-    return result
-
-
 def _in_order(given: StreamPairs, streams: Sequence[str]) -> StreamPairs:
     """The same pairs with the earlier stream first, or within a stream the smaller latent."""
     first, second, both, phi = given.pairs
@@ -372,14 +314,10 @@ def _merge_pairs(parts: Iterable[StreamPairs]) -> list[StreamPairs]:
         by_streams.setdefault((block.first, block.second), []).append(block)
     merged = []
     for blocks in by_streams.values():
-        pairs = _concatenate([block.pairs for block in blocks])
+        pairs = concatenate_pairs([block.pairs for block in blocks])
         key = pairs.first * len(blocks[0].active[0]) + pairs.second
         merged.append(blocks[0]._replace(pairs=pairs.take(np.unique(key, return_index=True)[1])))
     return merged
-
-
-def _concatenate(pairs: Sequence[Pairs]) -> Pairs:
-    return Pairs(*(np.concatenate(columns) for columns in zip(*pairs, strict=True)))
 
 
 def _tests(within: bool, active: tuple[Integers, Integers]) -> int:

@@ -21,6 +21,7 @@ from sparc.analyze.maths.intervals import (
     nullable,
     with_interval,
 )
+from sparc.analyze.metrics.meaning import partners
 from sparc.analyze.rows.folds import Folds
 
 SCHEMA = pa.schema(
@@ -96,18 +97,12 @@ def nearest(
         active: On how many each latent is active, (L,).
         latents: Which latents they are.
     """
+    which = np.asarray(latents, np.int64)
     twins = np.full(len(latents), NO_TWIN, np.int64)
     common = np.zeros(len(latents), np.int64)
-    for line, latent in enumerate(latents):
-        others = np.flatnonzero(both[line])
-        others = others[others != latent]
-        if len(others):
-            shared = both[line, others]
-            # Equal fractions are equal floating point numbers: division rounds correctly.
-            either = np.maximum(active[latent] + active[others] - shared, 1)
-            nearest_one = (shared / either).argmax()
-            twins[line], common[line] = others[nearest_one], shared[nearest_one]
-    own = active[np.asarray(latents, np.int64)]
+    line, other = partners.nearest(both, active, which)
+    twins[line], common[line] = other, both[line, other]
+    own = active[which]
     either = _either(own, np.where(twins == NO_TWIN, 0, active[twins]), common)
     return Nearest(
         stream, active, twins, common, _share(common, either), (own > 0) & (2 * common < either)

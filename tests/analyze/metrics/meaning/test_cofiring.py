@@ -10,6 +10,7 @@ from sparc.analyze.codes.code_rows import CodeRows
 from sparc.analyze.codes.code_sets import CodeSet
 from sparc.analyze.maths.reduction import Reducer, open_reducer
 from sparc.analyze.metrics.meaning import cofiring
+from sparc.analyze.metrics.meaning.partners import LEAST_IMAGES, LEAST_Z
 from sparc.common.cache.arrays import write_arrays
 
 SYNC = Reducer("sync", 1)
@@ -34,9 +35,9 @@ def all_pairs(first, second, partners, *, within):
     met = {}
     for a, b in candidates:
         both = int((first[:, a] & second[:, b]).sum())
-        if both >= cofiring.LEAST_IMAGES:
+        if both >= LEAST_IMAGES:
             phi = np.nan_to_num(_correlation(first[:, a], second[:, b]))
-            if phi * np.sqrt(rows) >= cofiring.LEAST_Z:
+            if phi * np.sqrt(rows) >= LEAST_Z:
                 met[a, b] = both, phi
     order = sorted(met, key=lambda pair: (-round(met[pair][1], 9), pair))
     kept = set()
@@ -46,7 +47,7 @@ def all_pairs(first, second, partners, *, within):
         ]  # fmt: skip
         kept |= set(mine[:partners])
     kept = sorted(kept, key=order.index)
-    often = [int((x.sum(axis=0) >= cofiring.LEAST_IMAGES).sum()) for x in (first, second)]
+    often = [int((x.sum(axis=0) >= LEAST_IMAGES).sum()) for x in (first, second)]
     tests = often[0] * (often[0] - 1) // 2 if within else often[0] * often[1]
     p = [
         stats.hypergeom.sf(met[a, b][0] - 1, rows, first[:, a].sum(), second[:, b].sum())
