@@ -220,4 +220,18 @@ def processes() -> Iterator[Processes]:
         # The first process speaks for all.
         raise SystemExit(143 if isinstance(interruption, Terminated) else 130) from None
     finally:
-        torch.distributed.destroy_process_group()
+        _leave()
+
+
+def _leave() -> None:
+    """Leave the others.
+
+    Until PyTorch 2.6 a group waits for its threads while it holds the interpreter's lock, for which
+    one of them waits that lets go of a tensor. The backend, if it outlives the group, does not.
+    """
+    group = torch.distributed.group.WORLD
+    assert group is not None
+    backend = group._get_backend(torch.device("cpu"))
+    del group
+    torch.distributed.destroy_process_group()
+    del backend
