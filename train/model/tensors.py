@@ -100,7 +100,7 @@ def is_written_here(folder: Folder, name: str) -> bool:
 
 def _os_error(error: safetensors.SafetensorError) -> OSError:
     """The error of the system, which the library says in its message only."""
-    match = re.search(r"os error (\d+)", str(error))
+    match = re.search(r"(?:os error |code: )(\d+)", str(error))  # as of 0.6, and before
     number = int(match[1]) if match else errno.EIO
     return OSError(number, os.strerror(number))
 
