@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 from tqdm import tqdm
+from tqdm.utils import disp_trim
 
 from sparc.common.text import printable, printable_lines
 
@@ -51,6 +52,11 @@ class _Bar(tqdm):  # type: ignore[misc]
 
     def set_postfix_str(self, s: str = "", refresh: bool = True) -> None:
         super().set_postfix_str(s, refresh=refresh and not self.disable and self.fp.isatty())
+
+    def __str__(self) -> str:
+        # Before 4.69 tqdm cuts a line only where it draws a bar.
+        line: str = super().__str__()
+        return disp_trim(line, self.ncols) if self.fp.isatty() and self.ncols else line
 
     @property
     def format_dict(self) -> Any:
