@@ -28,7 +28,7 @@ def named(text: str, rows: int) -> pa.DictionaryArray:
 @pytest.mark.parametrize("nested", [False, True])
 @pytest.mark.parametrize("by_batches", [False, True])
 def test_a_long_text_named_often_is_refused_before_it_is_spelled_out(nested, by_batches) -> None:
-    texts = named("x" * 100_000, 100_000)
+    texts = named("x" * 100_000, 50_000)
     if nested:
         texts = pa.ListArray.from_arrays(pa.array([0, len(texts)], pa.int32()), texts)
     file = stored(pa.table({"text": texts}), store_schema=False)

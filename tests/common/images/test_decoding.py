@@ -8,9 +8,11 @@ import zlib
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
+import PIL
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from packaging.version import Version
 from PIL import Image, ImageDraw
 
 from sparc.common.images.decoding import FORMATS, ImageError, decode
@@ -66,7 +68,12 @@ def test_common_formats_are_there():
     [
         (photo("CMYK"), "JPEG"),
         (photo("CMYK"), "TIFF"),
-        (photo("YCbCr"), "TIFF"),
+        pytest.param(
+            *(photo("YCbCr"), "TIFF"),
+            marks=pytest.mark.skipif(
+                Version(PIL.__version__) < Version("13"), reason="Pillow does not read it"
+            ),
+        ),
         (photo("L"), "PNG"),
         (photo("P"), "PNG"),
         (photo("1"), "PNG"),
