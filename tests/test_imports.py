@@ -29,7 +29,7 @@ LEVELS: dict[str, tuple[tuple[str, ...], ...]] = {
     "common": (
         (
             *("errors", "text", "lazy", "heap", "progress"),
-            *("workers", "devices", "rle", "versions", "timing"),
+            *("workers", "devices", "processor", "rle", "versions", "timing"),
         ),
         ("parsing", "registry", "files.paths"),
         ("config", "documents"),

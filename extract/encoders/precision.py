@@ -4,6 +4,7 @@ Who runs encoders chooses it for a while (`computing`); encoders ask for it (`au
 choice a GPU computes in bfloat16 and a CPU in float32.
 """
 
+import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -11,7 +12,12 @@ from typing import Literal
 
 import torch
 
+from sparc.common import processor
+
 Arithmetic = Literal["float32", "bfloat16"]
+
+_X86 = ("x86_64", "amd64")
+"""What x86 CPUs of 64 bits are called."""
 
 _chosen: ContextVar[Arithmetic | None] = ContextVar("arithmetic", default=None)
 
@@ -30,13 +36,17 @@ def in_words(arithmetic: Arithmetic, device: torch.device) -> str:
     return "float32 with TF32 convolutions" if uses_tf32 else "float32"
 
 
-def is_native(arithmetic: Arithmetic, device: torch.device) -> bool:
-    """Whether a device has instructions for it; without them bfloat16 is slower than float32."""
+def is_fast(arithmetic: Arithmetic, device: torch.device) -> bool:
+    """Whether a device computes in it at least as fast as in float32."""
     if arithmetic == "float32":
         return True
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    return device.type != "cpu" or bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    if device.type != "cpu":
+        return True
+    if platform.machine().lower() in _X86:
+        return processor.bfloat16_is_fast()
+    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from sparc.common.timing.phases import Phase, Role
 from sparc.common.timing.stopwatch import Stopwatch
 from sparc.extract.encoders import StreamSpec
 from sparc.extract.encoders.encoder import Encoder, Encoders, ImageEncoder
-from sparc.extract.encoders.precision import Arithmetic, is_native, usual
+from sparc.extract.encoders.precision import Arithmetic, is_fast, usual
 from sparc.extract.encoding.chunk_queue import ChunkQueue
 from sparc.extract.encoding.chunk_work import Batch, ChunkWork
 from sparc.extract.encoding.chunks import Chunk, ChunkFeatures, ChunkImage
@@ -183,11 +183,8 @@ def announced_replicas(
     """As `build_replicas`, and says what is loaded and what each encoder reads."""
     say(f"loading {amount(len(specs), 'encoder')} on {', '.join(map(str, devices))}")
     replicas = build_replicas(devices, specs, build, batch_size=batch_size, arithmetic=arithmetic)
-    if not is_native(replicas[0].arithmetic, replicas[0].device):
-        say(
-            f"{replicas[0].device} has no instructions for bfloat16, so that it is slower than "
-            "float32: leave out --precision"
-        )
+    if not is_fast(replicas[0].arithmetic, replicas[0].device):
+        say(f"bfloat16 is slower than float32 on this {replicas[0].device}: leave out --precision")
     for name in specs:
         say(f"{name}: {_reads(replicas[0].encoders[name])}")
     return replicas

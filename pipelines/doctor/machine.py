@@ -10,7 +10,7 @@ import torch
 from sparc.common.devices import choose_device
 from sparc.common.text import amount, size
 from sparc.extract.config import usable_processors
-from sparc.extract.encoders.precision import is_native
+from sparc.extract.encoders.precision import is_fast
 from sparc.pipelines.doctor.finding import Finding
 from sparc.train.kernels import choice
 
@@ -31,13 +31,13 @@ def machine() -> Iterator[Finding]:
 def _processor() -> Finding:
     cpu = torch.device("cpu")
     vectors = torch.backends.cpu.get_cpu_capability()
-    if is_native("bfloat16", cpu):
+    if is_fast("bfloat16", cpu):
         return Finding(
             "cpu",
             f"{vectors} with bfloat16",
             "`sparc-extract run … --precision bfloat16` is faster here, at the third digit",
         )
-    return Finding("cpu", f"{vectors}, no instructions for bfloat16")
+    return Finding("cpu", f"{vectors}, bfloat16 no faster than float32")
 
 
 def _gpus() -> Iterator[Finding]:
@@ -55,7 +55,7 @@ def _gpus() -> Iterator[Finding]:
         return
     for index in range(torch.cuda.device_count()):
         properties = torch.cuda.get_device_properties(index)
-        has_bfloat16 = is_native("bfloat16", torch.device("cuda", index))
+        has_bfloat16 = is_fast("bfloat16", torch.device("cuda", index))
         yield Finding(
             "gpu",
             f"cuda:{index} {properties.name}, {size(properties.total_memory)}, compute capability "

@@ -1,6 +1,7 @@
 """The arithmetic of encoders and the size at which pictures are decoded: chosen and recorded."""
 
 import io
+import platform
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ import torch
 import zarr
 from PIL import Image
 
+from sparc.common import processor
 from sparc.common.images.decoding import decode
 from sparc.extract.encoders import build_encoders, parse_spec
 from sparc.extract.encoders.precision import autocast, computing
@@ -88,6 +90,18 @@ def test_only_the_thread_that_chooses_computes_so():
     with autocast(cpu):
         outside.append(torch.is_autocast_enabled("cpu"))
     assert (inside, outside) == ([True, False], [False])
+
+
+@pytest.mark.parametrize("is_fast", [True, False])
+def test_who_asks_for_bfloat16_learns_where_it_is_slow(
+    monkeypatch, call, folder, tiny_streams, tmp_path, is_fast
+):
+    monkeypatch.setattr(platform, "machine", lambda: "x86_64")
+    monkeypatch.setattr(processor, "bfloat16_is_fast", lambda: is_fast)
+    options = ("--limit=1", tiny_streams[0], "--precision=bfloat16")
+    done = call("extract", "run", folder, tmp_path / "cache", *options)
+    assert ("bfloat16 is slower than float32 on this cpu" in done.stderr) == (not is_fast)
+    assert done.returncode == 0
 
 
 @pytest.mark.parametrize(("side", "size"), [(0, (640, 416)), (208, (320, 208)), (50, (80, 52))])

@@ -30,14 +30,12 @@ Every command line reads this module: it imports no implementation.
 """
 
 import dataclasses
-import itertools
 import os
-import platform
 from collections import ChainMap
 from collections.abc import Collection
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sparc.common import processor
 from sparc.common.registry import Entry
 
 if TYPE_CHECKING:
@@ -62,51 +60,15 @@ class KernelsEntry(Entry):
     def runs_on(self, device: "torch.device") -> bool:
         """Whether it runs on a device, once it is installed."""
         emulated = bool(self.emulation) and os.environ.get(self.emulation) == "1"
-        if self.multiplies_bfloat16 and not _cpu_multiplies_bfloat16():
+        if self.multiplies_bfloat16 and not processor.multiplies_bfloat16():
             return False
         return emulated or self.device in ("", device.type)
 
     def pays_on(self, device: "torch.device") -> bool:
         """Whether `auto` may take it for a device, once it is installed."""
-        if self.multiplies_bfloat16 and not _bfloat16_is_fast():
+        if self.multiplies_bfloat16 and not processor.bfloat16_is_fast():
             return False
         return self.runs_on(device)
-
-
-def _cpu_multiplies_bfloat16() -> bool:
-    """Whether PyTorch multiplies bfloat16 with instructions of this CPU."""
-    import torch
-
-    if not torch.backends.cpu.get_cpu_capability().startswith("AVX512"):
-        return False  # as asked for by ATEN_CPU_CAPABILITY, if not of the machine
-    return _cpu_has("avx512_bf16")
-
-
-def _bfloat16_is_fast() -> bool:
-    """Whether its products of bfloat16 are faster here than of float32, by a factor near two.
-
-    They are with AVX512-BF16 on AMD's processors. On Intel's they are with AMX, which a virtual
-    machine may hide; without it they take 1.6 times as long as in float32. This is a rule and not
-    a measurement, so that two runs on one machine take the same kernels.
-    """
-    return _cpu_multiplies_bfloat16() and (_cpu_has("amx_tile") or not _is_intel())
-
-
-def _cpu_has(feature: str) -> bool:
-    """Whether PyTorch knows it of this CPU; it has no public name for that before 2.9."""
-    import torch
-
-    supported = getattr(torch.cpu, f"_is_{feature}_supported", None)
-    return supported is not None and bool(supported())
-
-
-def _is_intel() -> bool:
-    """Whether Intel made this CPU."""
-    try:
-        with Path("/proc/cpuinfo").open(encoding="utf-8", errors="replace") as lines:
-            return any("GenuineIntel" in line for line in itertools.islice(lines, 32))
-    except OSError:  # not Linux
-        return "GenuineIntel" in platform.processor()
 
 
 _HERE = "sparc.train.kernels"

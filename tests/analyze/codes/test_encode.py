@@ -7,8 +7,8 @@ import torch
 from sparc.analyze.codes import batch_codes
 from sparc.analyze.codes.batch_codes import batch_encoder
 from sparc.analyze.codes.encode import encode_both, encode_jointly
+from sparc.common import processor
 from sparc.train.config import ModelConfig, StreamShape
-from sparc.train.kernels import registry
 from sparc.train.model.initialize import create_model
 
 DIMS = {"dino": 24, "clip_image": 16, "clip_text": 16}
@@ -67,8 +67,8 @@ def test_codes_do_not_depend_on_the_number_of_threads(model, features, threads):
 def test_screened_codes_are_the_largest_logits(monkeypatch):
     """Whatever batch a row comes in; latents whose logits float32 cannot tell apart may differ."""
     pytest.importorskip("numba")
-    for function in ("_cpu_multiplies_bfloat16", "_bfloat16_is_fast"):
-        monkeypatch.setattr(registry, function, lambda: True)
+    for function in ("multiplies_bfloat16", "bfloat16_is_fast"):
+        monkeypatch.setattr(processor, function, lambda: True)
     streams = tuple(StreamShape(name, dim) for name, dim in DIMS.items())
     model = create_model(ModelConfig(streams=streams, latents=2048, k=16), seed=0)
     generator = np.random.default_rng(1)

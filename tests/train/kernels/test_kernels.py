@@ -13,9 +13,9 @@ from different_kernels import different_kernels
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from sparc.common import processor
 from sparc.common.errors import ConfigError
 from sparc.train.config import ModelConfig, StreamShape, TrainConfig
-from sparc.train.kernels import registry
 from sparc.train.kernels.adam import AdamStep, Moments
 from sparc.train.kernels.choice import choose
 from sparc.train.kernels.interface import WeightGradient, fill_bags, invert
@@ -414,8 +414,8 @@ def test_triton_in_the_interpreter():
 @pytest.mark.skipif(INTERPRETED, reason="the interpreter runs anywhere")
 @pytest.mark.parametrize("multiplies_bfloat16", [True, False])
 def test_choice(monkeypatch, multiplies_bfloat16):
-    monkeypatch.setattr(registry, "_cpu_multiplies_bfloat16", lambda: multiplies_bfloat16)
-    monkeypatch.setattr(registry, "_is_intel", lambda: False)
+    monkeypatch.setattr(processor, "multiplies_bfloat16", lambda: multiplies_bfloat16)
+    monkeypatch.setattr(processor, "_is_intel", lambda: False)
     cpu = torch.device("cpu")
     assert choose("auto", cpu).name == ("screened" if multiplies_bfloat16 else "numba")
     assert choose("numba", cpu).name == "numba"

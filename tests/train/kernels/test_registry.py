@@ -6,11 +6,12 @@ import sys
 import pytest
 import torch
 
+from sparc.common import processor
 from sparc.common.errors import ConfigError
 from sparc.common.files.folder import Folder
 from sparc.common.lazy import import_home
 from sparc.train import cli  # noqa: F401 - before a test registers more, which its help would list
-from sparc.train.kernels import choice, registry
+from sparc.train.kernels import choice
 from sparc.train.kernels.registry import KERNELS, KernelsEntry
 from sparc.train.kernels.torch_kernels import TorchKernels
 from sparc.train.loading import load
@@ -98,8 +99,8 @@ def test_a_name_that_is_not_registered_is_refused(small_cache, tmp_path, call, c
 
 @pytest.mark.parametrize(("bfloat16", "gain"), [(True, "third"), (False, "fifth")])
 def test_what_is_faster_is_recommended_where_it_is_not_installed(monkeypatch, bfloat16, gain):
-    monkeypatch.setattr(registry, "_bfloat16_is_fast", lambda: bfloat16)
-    monkeypatch.setattr(registry, "_cpu_multiplies_bfloat16", lambda: True)
+    monkeypatch.setattr(processor, "bfloat16_is_fast", lambda: bfloat16)
+    monkeypatch.setattr(processor, "multiplies_bfloat16", lambda: True)
     assert list(choice.advice(CPU)) == []
     homes = (entry.home.partition(":")[0] for entry in KERNELS.values() if entry.package == "numba")
     for module in ("numba", *homes):
@@ -123,8 +124,8 @@ def test_screening_is_left_to_cpus_that_multiply_bfloat16_fast(
     """Intel's AVX512-BF16 without AMX takes longer than float32; a run that began so goes on."""
     pytest.importorskip("numba")
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX512")
-    monkeypatch.setattr(registry, "_is_intel", lambda: intel)
-    monkeypatch.setattr(registry, "_cpu_has", features.__contains__)
+    monkeypatch.setattr(processor, "_is_intel", lambda: intel)
+    monkeypatch.setattr(processor, "_has", features.__contains__)
     assert choice.choose("auto", CPU).name == chosen
     assert (choice.screen_of(CPU, 4096, 64) is not None) == (chosen == "screened")
     runs = "screened" if "avx512_bf16" in features else "auto"

@@ -5,8 +5,8 @@ import torch
 
 pytest.importorskip("numba")
 
+from sparc.common import processor
 from sparc.train.config import ModelConfig, StreamShape, TrainConfig
-from sparc.train.kernels import registry
 from sparc.train.kernels.screening.low_logits import pays
 from sparc.train.model.initialize import initial_model
 from sparc.train.step.learner import Learner
@@ -19,7 +19,7 @@ ROWS, LATENTS, K = 48, 2048, 8
 @pytest.fixture(autouse=True)
 def any_cpu(monkeypatch):
     """Without instructions for bfloat16 the products are slow, and the same."""
-    monkeypatch.setattr(registry, "_cpu_multiplies_bfloat16", lambda: True)
+    monkeypatch.setattr(processor, "multiplies_bfloat16", lambda: True)
 
 
 def draw_model(selection):
