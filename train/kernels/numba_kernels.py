@@ -210,30 +210,32 @@ def _update(
     gradient = np.empty(dim, weight.dtype)
     next_added = np.searchsorted(added_latents, first)
     for latent in range(first, last):
-        row = weight[latent]
-        # Loops, since Numba keeps what an expression of arrays gives in a new array.
+        # Loops, since Numba keeps what an expression of arrays gives in a new array; and no views
+        # of rows, since it counts who refers to them.
         own_share = parallel[latent] if len(parallel) else number(0)
         for i in range(dim):
-            gradient[i] = -own_share * row[i]
+            gradient[i] = -own_share * weight[latent, i]
         begin, end = offsets[latent], offsets[latent + 1]
         _add_rows(gradient, values[begin:end], rows[begin:end], table)
         if next_added < len(added_latents) and added_latents[next_added] == latent:
-            gradient += added_rows[next_added]
+            for i in range(dim):
+                gradient[i] += added_rows[next_added, i]
             next_added += 1
-        means, squares = first_moment[latent], second_moment[latent]
         norm = number(0)
         for i in range(dim):
             slope = gradient[i] * scale
-            mean = beta1 * means[i] + (one - beta1) * slope
-            square = beta2 * squares[i] + (one - beta2) * slope * slope
-            means[i], squares[i] = mean, square
-            moved = row[i] - step_size * mean / (math.sqrt(square) * correction + epsilon)
-            row[i] = moved
+            mean = beta1 * first_moment[latent, i] + (one - beta1) * slope
+            square = beta2 * second_moment[latent, i] + (one - beta2) * slope * slope
+            first_moment[latent, i], second_moment[latent, i] = mean, square
+            moved = weight[latent, i] - step_size * mean / (
+                math.sqrt(square) * correction + epsilon
+            )
+            weight[latent, i] = moved
             norm += moved * moved
         if unit_rows:
             length = one / math.sqrt(norm)
             for i in range(dim):
-                row[i] *= length
+                weight[latent, i] *= length
 
 
 class NumbaKernels(TorchKernels):
