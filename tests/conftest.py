@@ -11,14 +11,18 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 from object_store import bucket, object_store
 
 __all__ = ["bucket", "object_store"]  # fixtures
 
 # A busy machine must not fail a test.
-settings.register_profile("no deadline", deadline=None)
-settings.load_profile("no deadline")
+settings.register_profile(
+    "no clock",
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+)
+settings.load_profile("no clock")
 
 Call = Callable[..., subprocess.CompletedProcess[str]]
 

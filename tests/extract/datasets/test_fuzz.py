@@ -6,7 +6,7 @@ import tarfile
 import zipfile
 from functools import partial
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sparc.common.cache import tables
@@ -109,9 +109,7 @@ mutations = st.lists(
 )
 
 
-@settings(
-    max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=300)
 @given(st.sampled_from(sorted(FILES)), mutations)
 def test_mutated_metadata(tmp_path_factory, name, changes):
     content = FILES[name]

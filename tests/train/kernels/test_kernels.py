@@ -10,7 +10,7 @@ import sys
 import pytest
 import torch
 from different_kernels import different_kernels
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sparc.common import processor
@@ -300,11 +300,7 @@ def test_bfloat16_is_summed_in_float32(kernels):
     check_select(kernels, *draw_logits(1, 3, 50, torch.bfloat16, most=20), 6)
 
 
-@settings(
-    max_examples=EXAMPLES,
-    deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
-)
+@settings(max_examples=EXAMPLES)
 @given(data=st.data())
 def test_any_size(kernels, data):
     latents = data.draw(st.integers(1, 120), "latents")
@@ -328,11 +324,7 @@ def divisors(number):
     return [each for each in range(1, number + 1) if number % each == 0]
 
 
-@settings(
-    max_examples=EXAMPLES,
-    deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
-)
+@settings(max_examples=EXAMPLES)
 @given(data=st.data())
 def test_select_from_any_size(kernels, data):
     latents = data.draw(st.integers(1, 200), "latents")
