@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -143,28 +142,48 @@ def test_streams_may_be_made_by_shards_one_after_the_other(run, whole, tmp_path)
 CHUNKS = "activations.zarr/*/valid/c/*"
 
 DRIVER = """
-import os, signal, sys
+import os, random, signal, sys
 sys.path.insert(0, {tests!r})
 from fakes import FakeDataset, FakeEncoders, STREAMS
 from sparc.extract import job
 from sparc.extract.config import ExtractConfig
 
 captions, broken, missing = {dataset!r}
-for line in sys.stdin:  # a shard's number each: made in a process of its own
-    child = os.fork()
-    if not child:
-        config = ExtractConfig(
-            streams=STREAMS, rows_per_chunk=10, batch_size=4, workers=2, shard=line.strip()
-        )
-        dataset = FakeDataset(captions, broken=broken, missing=missing)
-        job.run(dataset, sys.argv[1], config, build=FakeEncoders(delay=0.01))
-        os._exit(0)
-    print(child, flush=True)
+moments = random.Random(5)
+
+class Deadly(FakeEncoders):
+    # The system ends the process soon after the third batch of texts: while a chunk is written,
+    # or in the second one.
+    def __call__(self, specs, device):
+        encoders = super().__call__(specs, device)
+        encode, batches = encoders.texts["t"].encode, []
+        def count(texts):
+            batches.append(texts)
+            if len(batches) == 3:
+                signal.setitimer(signal.ITIMER_REAL, self.ends_after)
+            return encode(texts)
+        encoders.texts["t"].encode = count
+        return encoders
+
+def begin(shard, ends_after):
+    if child := os.fork():
+        return child
+    config = ExtractConfig(streams=STREAMS, rows_per_chunk=10, batch_size=4, workers=2, shard=shard)
+    dataset = FakeDataset(captions, broken=broken, missing=missing)
+    build = Deadly(delay=0.01)
+    build.ends_after = ends_after
+    job.run(dataset, sys.argv[1], config, build=build)
+    os._exit(0)
+
+for line in sys.stdin:  # shards, each made in a process of its own
+    children = [begin(shard, moments.uniform(0.001, 0.05)) for shard in line.split()]
+    codes = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
+    print(*codes, flush=True)
 """
 
 
 def test_shards_that_are_killed_at_random_moments_are_run_again(run, whole, tmp_path) -> None:
-    location, moments = tmp_path / "cache", random.Random(5)
+    location = tmp_path / "cache"
     given = {
         "tests": str(Path(__file__).parents[1] / "support"),
         "dataset": (CAPTIONS, BROKEN, MISSING),
@@ -179,16 +198,11 @@ def test_shards_that_are_killed_at_random_moments_are_run_again(run, whole, tmp_
     )
     with driver:
         for _ in range(4):
-            written = len(list(location.glob(CHUNKS)))
-            driver.stdin.write("1/2\n2/2\n")
+            driver.stdin.write("1/2 2/2\n")
             driver.stdin.flush()
-            children = [int(driver.stdout.readline()) for _ in range(2)]
-            while len(list(location.glob(CHUNKS))) == written:
-                time.sleep(0.005)
-            time.sleep(moments.uniform(0, 0.05))
-            for child in children:
-                os.kill(child, signal.SIGKILL)
+            assert driver.stdout.readline().split() == [str(-signal.SIGALRM)] * 2
         driver.stdin.close()
+    assert list(location.glob(CHUNKS))
     assert sum(run(location, f"{number}/2").encoded_rows for number in (1, 2))
     assert contents(location) == contents(whole)
 

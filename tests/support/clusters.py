@@ -97,6 +97,25 @@ class PoisonedEncoders(FakeEncoders):
 
 
 @dataclasses.dataclass
+class WaitingEncoders(FakeEncoders):
+    """Encoders that encode no caption until `flag` is there."""
+
+    flag: Path = Path()
+
+    def __call__(self, specs: Any, device: Any) -> Any:
+        encoders = super().__call__(specs, device)
+        encode = encoders.texts["t"].encode
+
+        def wait(captions: Any) -> Any:
+            while not self.flag.exists():
+                time.sleep(0.01)
+            return encode(captions)
+
+        encoders.texts["t"].encode = wait
+        return encoders
+
+
+@dataclasses.dataclass
 class OwnWeights(FakeEncoders):
     """Encoders that are others in each process."""
 

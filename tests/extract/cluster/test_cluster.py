@@ -23,6 +23,7 @@ from clusters import (  # noqa: E402
     FlakyDataset,
     OwnWeights,
     PoisonedEncoders,
+    WaitingEncoders,
     forked_workers,
     pids,
     started,
@@ -319,7 +320,7 @@ def test_what_dask_leaves_of_a_lost_result_is_not_logged(caplog) -> None:
 
 
 def test_another_timm_is_refused_by_name_also_where_it_joins_later(
-    run, whole, tmp_path, cluster, fake_encoders, capsys
+    run, whole, tmp_path, cluster, monkeypatch
 ) -> None:
     import timm
 
@@ -340,17 +341,27 @@ def test_another_timm_is_refused_by_name_also_where_it_joins_later(
         ):
             run(tmp_path / "cache", scheduler=other.scheduler_address)
         other.sync(nanny.close)
-    location = tmp_path / "cache"
-    with ThreadPoolExecutor(1) as pool:
-        running = pool.submit(run, location, build=fake_encoders(delay=0.07))
-        while not list(location.glob("activations.zarr/*/valid/c/*")):
-            time.sleep(0.01)
+    location, flag, said = tmp_path / "cache", tmp_path / "flag", []
+    monkeypatch.setattr(pool, "say", said.append)
+    with ThreadPoolExecutor(1) as threads:
+        running = threads.submit(run, location, build=WaitingEncoders(flag=flag))
+        _wait_for("ready", said)
         nanny = cluster.sync(begin, cluster.scheduler_address)
+        left_out = _wait_for("it is left out", said)
+        flag.touch()
         running.result(120)
         cluster.sync(nanny.close)
-    assert "has timm 0.0.1" in (said := capsys.readouterr().err)
-    assert "it is left out" in said
+    assert "has timm 0.0.1" in left_out
     assert contents(location) == contents(whole)
+
+
+def _wait_for(words: str, said: list[str]) -> str:
+    """The line with these words, once it is there."""
+    until = time.monotonic() + 60
+    while not (lines := [line for line in said if words in line]):
+        assert time.monotonic() < until, said
+        time.sleep(0.01)
+    return lines[0]
 
 
 def test_workers_with_other_weights_or_another_folder_are_refused(

@@ -7,7 +7,7 @@ from sparc.extract.encoding.loader import ImageLoader
 
 
 class Behind:
-    """A dataset of images behind a store that answers once `go` is set."""
+    """A dataset of images behind a store that answers once all is forgotten."""
 
     def __init__(self) -> None:
         self.asked: list[str] = []
@@ -27,13 +27,13 @@ class Behind:
 
     def forget(self) -> None:
         self.ahead.forget()
+        self.go.set()
 
 
 def test_an_interruption_waits_for_no_image_that_has_not_been_asked_for() -> None:
     dataset = Behind()
     with ImageLoader(dataset, 2) as loader:
         loader.submit([f"p{n}" for n in range(60)], {})
-        threading.Timer(0.2, dataset.go.set).start()
     assert dataset.read_image("p59") == bytes(10)
     dataset.ahead._pool.shutdown()  # as the end of a process does
     assert len(dataset.asked) < 20
@@ -47,6 +47,5 @@ def test_who_waits_for_a_part_that_is_forgotten_fetches_it() -> None:
     while Part("p19", 0, 10) in dataset.ahead._ahead:
         pass
     dataset.forget()
-    dataset.go.set()
     thread.join(60)
     assert got == [bytes(10)]
