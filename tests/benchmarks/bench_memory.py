@@ -1,12 +1,14 @@
 """What training from a stream holds in memory, for a small and a large cache; run it by hand.
 
     python tests/benchmarks/bench_memory.py [--rows 20000 400000] [--steps 300] [--check]
+        [-- --recipe joint --kernels numba]
 
-Each cache (768 + 512 + 512 values a row) is trained on by `sparc-train run --residency stream` in a
-process of its own; `over` is its peak resident memory beyond that of a process that only builds the
-same learner (Python, PyTorch, weights and Adam's state) and beyond whole gradients, which a trainer
-is granted though ours never holds them. It must stay small, and must not grow with the rows. The
-caches lie in a temporary folder: 3.6 GB for a million rows, twice that while it is made.
+Each cache (768 + 512 + 512 values a row) is trained on by `sparc-train run --residency stream` with
+the options behind `--`. `over` is the peak resident memory of that process beyond that of one that
+only builds the same learner (Python, PyTorch, weights and Adam's state) and beyond whole gradients,
+which a trainer is granted though ours never holds them. It must stay small, and must not grow with
+the rows. The caches lie in a temporary folder: 3.6 GB for a million rows, twice
+that while it is made.
 """
 
 import argparse
@@ -27,7 +29,8 @@ MOST_OVER = 300e6
 MOST_GROWTH = 30e6
 
 BUILD = """
-from sparc.train import kernels, reader, job
+from sparc.train import job, kernels
+from sparc.train.data import reader
 from sparc.train.config import ModelConfig, StreamShape
 from sparc.train.step.learner import Learner
 from sparc.train.config import TrainConfig
@@ -70,6 +73,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, nargs="+", default=[20_000, 400_000])
     parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--check", action="store_true")
+    parser.add_argument("options", nargs="*")
     arguments = parser.parse_args()
     base = peak([sys.executable, "-c", BUILD.format(dims=DIMS, latents=LATENTS)])
     base += 4 * 2 * LATENTS * sum(DIMS.values())
@@ -87,7 +91,7 @@ def main() -> None:
             command = [sys.executable, "-m", "sparc.train.cli", "run", f"{folder / 'cache'}"]
             command += [f"{folder / 'run'}", "--residency", "stream", "--latents", str(LATENTS)]
             command += ["--k", "64", "--batch-size", "256", "--steps", str(arguments.steps)]
-            over.append(peak([*command, "--device", "cpu"]) - base)
+            over.append(peak([*command, "--device", "cpu", *arguments.options]) - base)
             stored = sum(each.stat().st_size for each in folder.rglob("c/*/*"))
         print(f"{rows:9d} rows       {over[-1] / 1e6:8.0f} MB over; cache {stored / 1e6:.0f} MB")
     small, flat = max(over) <= MOST_OVER, max(over) - over[0] <= MOST_GROWTH

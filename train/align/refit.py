@@ -45,7 +45,7 @@ from sparc.train.model.network import Sparc
 LARGEST_GAIN = 5.0
 """Most that `keep` scales a latent by, and the inverse of the least."""
 
-_LATENTS = 1024
+_LATENTS = 256
 """Latents that are refitted at once: what is computed for them all has their width in doubles."""
 
 

@@ -64,6 +64,6 @@ def selecting_rows(model: Sparc, cache: ActivationCache, *, rows: int, seed: int
             if used >= rows:
                 break
     divisors = counts.clamp(min=1).unsqueeze(1)
-    return SelectingRows(
-        counts=counts, means={name: total / divisors for name, total in sums.items()}
-    )
+    for each in sums.values():
+        each.div_(divisors)  # in place: they are as large as both moments of Adam
+    return SelectingRows(counts=counts, means=sums)
