@@ -74,28 +74,55 @@ class Labels(NamedTuple):
         return matrix
 
     def at_every_depth(self, rows: npt.NDArray[np.int64]) -> sparse.csr_matrix:
-        """What `at_depth` gives at any depth above 0, together: (n, 2 * classes) int32, 1 or 0.
+        """What `at_depth` gives at any depth above 0, together: (n, 2 * classes) int32.
 
-        First the classes that rows carry themselves or through a descendant, which are those at
-        their own depth; then the classes that rows are labelled with, which are those at deeper
-        depths, without the deepest classes. `place_at` says which of the columns a depth has.
+        First the classes that rows are labelled with. Lifted to a depth they would count a row
+        twice that carries two classes under one ancestor, so that the other columns say by how much
+        too often a row would carry each class at the depth of that class. `lifted` makes of sums
+        over rows those at a depth.
         """
-        own, deepest = self.matrix[rows], max(self.lifts)
-        shallower = self.lifts[max(deepest - 1, 1)] == np.arange(own.shape[1])
-        line = np.repeat(np.arange(len(rows)), np.diff(own.indptr))
-        again = shallower[own.indices]
-        exact = sparse.coo_matrix(
-            (own.data[again], (line[again], own.indices[again])), shape=own.shape
+        own = self.matrix[rows]
+        line = np.repeat(np.arange(len(rows), dtype=np.int32), np.diff(own.indptr))
+        next_is_same_row = line[1:] == line[:-1]
+        again, often = [np.zeros(0, np.int32)], [np.zeros(0, np.int64)]
+        for depth, lift in self.lifts.items():
+            if depth > 0:
+                # Classes under one ancestor are neighbours.
+                carried = lift[own.indices]
+                twice = np.flatnonzero(next_is_same_row & (carried[1:] == carried[:-1]))
+                again.append(line[twice])
+                often.append(carried[twice])
+        places = np.concatenate(again), np.concatenate(often)
+        repeated = sparse.coo_matrix(
+            (np.ones(len(places[0]), np.int32), places), shape=own.shape, dtype=np.int32
         )
-        return sparse.hstack([self.with_ancestors(rows), exact], format="csr")
+        return sparse.hstack([own, repeated.tocsr()], format="csr")
 
-    def place_at(self, depth: int) -> npt.NDArray[np.int64]:
-        """The column of `at_depth` that each of `at_every_depth` is, or -1, (2 * classes,)."""
-        every = np.arange(len(self.class_ids))
-        there = self.lifts[depth] == every
-        shallower = there & (self.lifts[depth - 1] == every) if depth > 1 else there & False
-        return np.concatenate(
-            [np.where(there & ~shallower, every, -1), np.where(shallower, every, -1)]
+    def lifted(self, sums: sparse.csr_matrix, depth: int) -> sparse.csr_matrix:
+        """Sums of rows of `at_every_depth`, as those of rows of `at_depth`.
+
+        Args:
+            sums: (n, 2 * classes).
+            depth: Which depth, above 0.
+
+        Returns:
+            (n, classes), canonical.
+        """
+        classes = len(self.class_ids)
+        own, repeated = sums[:, :classes], sums[:, classes:]
+        result = sparse.csr_matrix(
+            (own.data, self.lifts[depth].astype(own.indices.dtype)[own.indices], own.indptr),
+            shape=own.shape,
+        )
+        result.has_sorted_indices = True  # as lifts ascend
+        result.sum_duplicates()
+        there = self.lifts[depth] == np.arange(classes)
+        if depth > 1:
+            there &= self.lifts[depth - 1] != np.arange(classes)
+        kept = there[repeated.indices]
+        ends = np.append(0, np.cumsum(kept))[repeated.indptr]
+        return result - sparse.csr_matrix(
+            (repeated.data[kept], repeated.indices[kept], ends), shape=own.shape
         )
 
     def with_ancestors(self, rows: npt.NDArray[np.int64]) -> sparse.csr_matrix:

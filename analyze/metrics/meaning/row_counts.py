@@ -28,9 +28,8 @@ class RowCounts(NamedTuple):
 
     def at_depth(self, labels: Labels, depth: int) -> "RowCounts":
         """The counts at a depth, from those of the columns of `Labels.at_every_depth`."""
-        place, classes = labels.place_at(depth), len(labels.class_ids)
         return RowCounts(
-            self.rows, tuple(_renumbered(matrix, place, classes) for matrix in self.carrying)
+            self.rows, tuple(labels.lifted(matrix, depth) for matrix in self.carrying)
         )
 
 
@@ -46,20 +45,6 @@ def _count_part(shared: tuple[Parts, Labels], part: int) -> RowCounts:
         return count_rows(codes, labels.at_every_depth(codes.rows), parts.latents)
 
     return in_batches(parts.codes(part), count, merge)
-
-
-def _renumbered(
-    matrix: sparse.csr_matrix, place: npt.NDArray[np.int64], columns: int
-) -> sparse.csr_matrix:
-    """A matrix whose columns are moved to other places, or left out where the place is -1."""
-    moved = place.astype(matrix.indices.dtype)[matrix.indices]
-    kept = moved >= 0
-    ends = np.append(0, np.cumsum(kept))[matrix.indptr]
-    result = sparse.csr_matrix(
-        (matrix.data[kept], moved[kept], ends), shape=(matrix.shape[0], columns)
-    )
-    result.sort_indices()
-    return result
 
 
 def count_rows(codes: CodeRows, carried: sparse.csr_matrix, latents: int) -> RowCounts:

@@ -3,6 +3,7 @@ import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import sparse
 
 from sparc.analyze.rows.labels import labels_of
 from sparc.common.errors import DamagedCacheError
@@ -119,9 +120,11 @@ def test_every_depth_is_found_in_the_labels_of_all(make_labels, parents, seed):
     generator = np.random.default_rng(seed)
     ids = [generator.integers(0, len(parents), number).tolist() for number in (0, 1, 3, 5)]
     labels = make_labels(ids, parents)
-    together = labels.at_every_depth(np.array([3, 1, 0, 2])).toarray()
+    rows = np.array([3, 1, 0, 2])
+    together = labels.at_every_depth(rows)
     for depth in (depth for depth in labels.lifts if depth > 0):
-        place = labels.place_at(depth)
-        actual = np.zeros(labels.matrix.shape, np.int32)[[3, 1, 0, 2]]
-        actual[:, place[place >= 0]] = together[:, place >= 0]
-        assert (actual == labels.at_depth(depth)[[3, 1, 0, 2]].toarray()).all()
+        actual = labels.lifted(together, depth).toarray()
+        assert (actual == labels.at_depth(depth)[rows].toarray()).all()
+        # The same of sums over rows.
+        summed = labels.lifted(sparse.csr_matrix(together.sum(axis=0)), depth).toarray()
+        assert (summed == labels.at_depth(depth).sum(axis=0)).all()
