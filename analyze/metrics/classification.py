@@ -96,7 +96,6 @@ def average_precision(
     """
     fold = np.zeros(len(scores), np.int64) if folds is None else folds
     result = np.empty((1 + int(fold.max(initial=0)), scores.shape[1]))
-    left_out = np.arange(len(result))[:, None]
     by_class = zip(np.ascontiguousarray(scores.T), np.ascontiguousarray(labels.T), strict=True)
     for column, (score, carried) in enumerate(by_class):
         # By descending score, in a tie images without the class first: before an image with it
@@ -111,12 +110,9 @@ def average_precision(
         others = others[np.argsort(-score[others])]
         before = len(others) - score[others][::-1].searchsorted(score[positives])
         result[0, column] = _precision(before)
-        among = np.zeros((len(result), 1 + len(others)), np.int64)
-        np.cumsum(fold[others] == left_out, axis=1, out=among[:, 1:])
-        fold_of = fold[positives]
-        for number in range(1, len(result)):
-            kept = fold_of != number
-            result[number, column] = _precision((before - among[number, before])[kept])
+        result[1:, column] = _precisions_without(
+            before, fold[positives], fold[others], len(result) - 1
+        )
     return result
 
 
@@ -212,6 +208,33 @@ def _precision(before: npt.NDArray[np.int64]) -> float:
     """
     rank = np.arange(1, len(before) + 1)
     return float((rank / (before + rank)).mean()) if len(before) else np.nan
+
+
+def _precisions_without(
+    before: npt.NDArray[np.int64],
+    fold: npt.NDArray[np.int64],
+    fold_of_others: npt.NDArray[np.int64],
+    folds: int,
+) -> Floats:
+    """Average precision without each fold, (folds,); NaN where no image is left.
+
+    Args:
+        before: How many images without the class stand before each image with it, ascending, (n,).
+        fold: The fold of each image with the class, (n,).
+        fold_of_others: That of each image without it, by descending score.
+        folds: How many folds.
+    """
+    number = len(before)
+    # Before which of the images with the class each of the others stands first.
+    first = np.searchsorted(before, np.arange(len(fold_of_others)), side="right")
+    places = fold_of_others * (number + 1) + first
+    of_fold = np.bincount(places, minlength=(1 + folds) * (number + 1)).reshape(1 + folds, -1)
+    left = before - np.cumsum(of_fold[1:, :number], axis=1)
+    kept = fold != np.arange(1, 1 + folds)[:, None]
+    rank = np.cumsum(kept, axis=1)
+    terms = np.where(kept, rank / np.maximum(left + rank, 1), 0)
+    with np.errstate(invalid="ignore"):
+        return np.asarray(terms.sum(axis=1) / kept.sum(axis=1))
 
 
 def _probe(inputs: Any, images: SplitImages) -> tuple[float, Floats]:

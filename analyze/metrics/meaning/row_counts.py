@@ -28,9 +28,7 @@ class RowCounts(NamedTuple):
 
     def at_depth(self, labels: Labels, depth: int) -> "RowCounts":
         """The counts at a depth, from those of the columns of `Labels.at_every_depth`."""
-        return RowCounts(
-            self.rows, tuple(labels.lifted(matrix, depth) for matrix in self.carrying)
-        )
+        return RowCounts(self.rows, tuple(labels.lifted(matrix, depth) for matrix in self.carrying))
 
 
 def count_all_rows(parts: Parts, labels: Labels, reducer: Reducer) -> RowCounts:
