@@ -4,16 +4,17 @@ After the one-dimensional probe of arXiv 2507.06265, section 4; `REPORT.md` says
 """
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-from scipy import sparse, special
+from scipy import sparse
 from scipy.special import stdtrit
 
 from sparc.analyze.codes.code_sets import CodeSet
 from sparc.analyze.maths.intervals import Interval, jackknife_variance, share_interval
+from sparc.analyze.metrics.logistic import Fit, Problem, fit
 from sparc.analyze.rows.folds import FOLDS
 from sparc.analyze.rows.sample import TEST, TRAIN, VALIDATION, split
 
@@ -42,14 +43,10 @@ MOST_IMAGES = 1000
 CANDIDATES = 20
 """Latents that are fitted for a class."""
 
+_CLASSES = 32
+"""Classes that are fitted together."""
+
 Floats = npt.NDArray[np.float64]
-
-
-class Fit(NamedTuple):
-    """One-dimensional logistic regressions: slope and intercept of each, (fits,)."""
-
-    slope: Floats
-    intercept: Floats
 
 
 def table(
@@ -74,11 +71,16 @@ def table(
     images = np.diff(columns.indptr)
     # Of very many classes most have too few images; they should take no time.
     enough = np.flatnonzero(np.minimum(images, labels.shape[0] - images) >= LEAST_IMAGES)
-    probed = []
-    for column in enough:
-        positive = np.zeros(labels.shape[0], dtype=np.bool_)
-        positive[columns.indices[columns.indptr[column] : columns.indptr[column + 1]]] = True
-        probed.append(_probe(matrix, positive, np.random.default_rng([seed, class_ids[column]])))
+    probed: list[_Probed] = []
+    for start in range(0, len(enough), _CLASSES):
+        prepared = []
+        for column in enough[start : start + _CLASSES]:
+            positive = np.zeros(labels.shape[0], dtype=np.bool_)
+            positive[columns.indices[columns.indptr[column] : columns.indptr[column + 1]]] = True
+            generator = np.random.default_rng([seed, class_ids[column]])
+            prepared.append(_prepare(matrix, positive, generator))
+        fitted = fit([of_class.training() for of_class in prepared])
+        probed += map(_probe, prepared, fitted)
     if not probed:
         return SCHEMA.empty_table()
     latents = np.array([of_class.latent for of_class in probed])
@@ -93,91 +95,6 @@ def table(
         **_accuracies(probed),
     }
     return pa.table(content, schema=SCHEMA)
-
-
-def fit(x: Floats, y: npt.NDArray[np.bool_]) -> Fit:
-    """One-dimensional logistic regressions with the penalty slope^2 / 2, by Newton's method.
-
-    Args:
-        x: (n, fits), standardized.
-        y: (n,), both values present.
-    """
-    slope, intercept = np.zeros(x.shape[1]), np.zeros(x.shape[1])
-    inputs, squares = _Inputs(x, y), x**2
-    loss = inputs.objective(slope, intercept)
-    for _ in range(_STEPS):
-        p = inputs.chances(slope, intercept)
-        error, weight = p - y[:, None], p * (1 - p)
-        down_slope, down_intercept = (error * x).sum(axis=0) + slope, error.sum(axis=0)
-        a, b, c = (weight * squares).sum(axis=0) + 1, (weight * x).sum(axis=0), weight.sum(axis=0)
-        inverse = 1 / np.maximum(a * c - b**2, 1e-12)
-        step_slope = (c * down_slope - b * down_intercept) * inverse
-        step_intercept = (a * down_intercept - b * down_slope) * inverse
-        trial_slope, trial_intercept = slope - step_slope, intercept - step_intercept
-        trial_loss = inputs.objective(trial_slope, trial_intercept)
-        # Steps that raise the loss are halved, and these fits alone tried again.
-        for halving in range(1, _HALVINGS):
-            worse = np.flatnonzero(trial_loss > loss + 1e-12)
-            if not len(worse):
-                break
-            if len(worse) == 1:
-                worse = worse.repeat(2)  # the sum of a single column is rounded in another order
-            trial_slope[worse] = slope[worse] - 0.5**halving * step_slope[worse]
-            trial_intercept[worse] = intercept[worse] - 0.5**halving * step_intercept[worse]
-            some = _Inputs(x.take(worse, axis=1), y)
-            trial_loss[worse] = some.objective(trial_slope[worse], trial_intercept[worse])
-        better = trial_loss <= loss + 1e-12
-        slope = np.where(better, trial_slope, slope)
-        intercept = np.where(better, trial_intercept, intercept)
-        gain = np.where(better, loss - trial_loss, 0)
-        loss = np.where(better, trial_loss, loss)
-        if gain.max(initial=0) < 1e-12 * len(y):
-            break
-    return Fit(slope, intercept)
-
-
-_STEPS, _HALVINGS = 50, 20
-
-
-class _Inputs:
-    """The inputs of some fits; functions of them are computed once for the least of each fit.
-
-    Most inputs are that: those of images on which the latent is not active.
-
-    Args:
-        x: (n, fits).
-        y: (n,).
-    """
-
-    def __init__(self, x: Floats, y: npt.NDArray[np.bool_]) -> None:
-        self._y, self._least = y[:, None], x.min(axis=0)
-        self._row, self._fit = np.nonzero(x != self._least)
-        self._x, self._of_positives = x[self._row, self._fit], y[self._row]
-
-    def chances(self, slope: Floats, intercept: Floats) -> Floats:
-        """The chance of the class that each fit gives to each image, (n, fits)."""
-        least, others = self._logits(slope, intercept)
-        result = np.repeat(special.expit(least)[None], len(self._y), axis=0)
-        result[self._row, self._fit] = special.expit(others)
-        return result
-
-    def losses(self, slope: Floats, intercept: Floats) -> Floats:
-        """The loss of each image in each fit, (n, fits)."""
-        least, others = self._logits(slope, intercept)
-        result = np.where(self._y, np.logaddexp(0, -least), np.logaddexp(0, least))
-        signed = np.where(self._of_positives, -others, others)
-        result[self._row, self._fit] = np.logaddexp(0, signed)
-        return result
-
-    def objective(self, slope: Floats, intercept: Floats) -> Floats:
-        """The sum of losses with the penalty, (fits,)."""
-        result: Floats = self.losses(slope, intercept).sum(axis=0) + slope**2 / 2
-        return result
-
-    def _logits(self, slope: Floats, intercept: Floats) -> tuple[Floats, Floats]:
-        """Of the least inputs, (fits,), and of the others."""
-        others = self._x * slope[self._fit] + intercept[self._fit]
-        return self._least * slope + intercept, others
 
 
 class _Probed(NamedTuple):
@@ -199,10 +116,31 @@ class _Probed(NamedTuple):
 _NO_LATENT = -1
 
 
-def _probe(
+class _Prepared(NamedTuple):
+    """A class and the latents that may predict it.
+
+    Attributes:
+        candidates: The latents, (fits,).
+        x: Their standardized values on the images, (n, fits).
+        y: Which images have the class, (n,): the first half.
+        part: The part of each image, (n,).
+    """
+
+    candidates: npt.NDArray[np.int64]
+    x: Floats
+    y: npt.NDArray[np.bool_]
+    part: npt.NDArray[np.int64]
+
+    def training(self) -> Problem:
+        """What is fitted."""
+        trained = self.part == TRAIN
+        return Problem(self.x[trained], self.y[trained])
+
+
+def _prepare(
     matrix: sparse.csr_matrix, positive: npt.NDArray[np.bool_], generator: np.random.Generator
-) -> _Probed:
-    """The best latent for one class, from balanced positive and negative images."""
+) -> _Prepared:
+    """Balanced positive and negative images of a class, and the latents that are fitted."""
     positives, negatives = np.flatnonzero(positive), np.flatnonzero(~positive)
     count = min(len(positives), len(negatives), MOST_IMAGES)
     chosen = np.concatenate(
@@ -211,23 +149,43 @@ def _probe(
     y = np.arange(2 * count) < count
     # Positives and negatives are split alike, so that every part is balanced.
     part = np.concatenate([split(count, generator), split(count, generator)])
-    some, trained = matrix[chosen], int((part == TRAIN).sum())
-    candidates = _candidates(some[part == TRAIN], y[part == TRAIN])
+    some = matrix[chosen]
+    trained = part == TRAIN
+    candidates = _candidates(some[np.flatnonzero(trained)], int(trained[:count].sum()))
+    # Several times faster than to take columns of the matrix.
+    column = np.full(matrix.shape[1], -1)
+    column[candidates] = np.arange(len(candidates))
+    place = column[some.indices]
+    kept = np.flatnonzero(place >= 0)
+    line = np.repeat(np.arange(2 * count), np.diff(some.indptr))
+    x = np.zeros((2 * count, len(candidates)))
+    x[line[kept], place[kept]] = some.data[kept]
+    mean, spread = x[trained].mean(axis=0), x[trained].std(axis=0)
+    return _Prepared(candidates, (x - mean) / spread, y, part)
+
+
+def _probe(prepared: _Prepared, fitted: Fit) -> _Probed:
+    """The latent that predicts a class best where that is validated, and how well where tested."""
+    candidates, x, y, part = prepared
+    tested, trained = part == TEST, int((part == TRAIN).sum())
     if not len(candidates):
-        tested = int((part == TEST).sum())
         # A tie is wrong.
-        return _Probed(_NO_LATENT, np.full(tested, np.log(2)), np.zeros(tested, np.bool_), trained)
-    x = np.asarray(some[:, candidates].todense(), dtype=np.float64)
-    mean, spread = x[part == TRAIN].mean(axis=0), x[part == TRAIN].std(axis=0)
-    x = (x - mean) / spread
-    fitted = fit(x[part == TRAIN], y[part == TRAIN])
-    losses = _Inputs(x, y).losses(*fitted)
-    best = int(np.argmin(losses[part == VALIDATION].mean(axis=0)))
-    logits = x[:, best] * fitted.slope[best] + fitted.intercept[best]
+        number = int(tested.sum())
+        return _Probed(_NO_LATENT, np.full(number, np.log(2)), np.zeros(number, np.bool_), trained)
+    logits = x * fitted.slope + fitted.intercept
+    validated = part == VALIDATION
+    best = int(np.argmin(_losses(logits[validated], y[validated]).mean(axis=0)))
     # A logit of zero counts as wrong.
-    right = np.where(y, logits > 0, logits < 0)
-    tested = part == TEST
-    return _Probed(int(candidates[best]), losses[tested, best], right[tested], trained)
+    of_best, right_side = logits[tested, best], y[tested]
+    right = np.where(right_side, of_best > 0, of_best < 0)
+    losses = _losses(of_best[:, None], right_side)[:, 0]
+    return _Probed(int(candidates[best]), losses, right, trained)
+
+
+def _losses(logits: Floats, y: npt.NDArray[np.bool_]) -> Floats:
+    """The loss of each image in each fit, (n, fits)."""
+    result: Floats = np.logaddexp(0, np.where(y[:, None], -logits, logits))
+    return result
 
 
 def _log_losses(probed: Sequence[_Probed]) -> dict[str, Floats]:
@@ -268,21 +226,29 @@ def _columns(name: str, figures: Floats, interval: Interval) -> dict[str, Floats
     return {name: figures, f"{name}_low": interval.low, f"{name}_high": interval.high}
 
 
-def _candidates(matrix: sparse.csr_matrix, y: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
-    """The latents whose mean differs most between positives and all, in standard deviations."""
-    count, latents = len(y), matrix.shape[1]
-    of_positives = matrix[np.flatnonzero(y)]
+def _candidates(matrix: sparse.csr_matrix, positives: int) -> npt.NDArray[np.int64]:
+    """The latents whose mean differs most between positives and all, in standard deviations.
 
-    def sums(latent: npt.NDArray[np.integer], values: npt.NDArray[Any]) -> Floats:
-        return np.asarray(np.bincount(latent, values.astype(np.float64), latents), np.float64)
+    Args:
+        matrix: Codes of some images, (n, latents).
+        positives: How many of them have the class; they are the first.
+    """
+    count, latents = matrix.shape
+    values, ends = matrix.data.astype(np.float64), matrix.indptr[positives]
 
-    mean = sums(matrix.indices, matrix.data) / count
-    square = sums(matrix.indices, matrix.data.astype(np.float64) ** 2) / count
-    positive = sums(of_positives.indices, of_positives.data) / max(1, int(y.sum()))
+    def sums(latent: npt.NDArray[np.integer], weights: Floats) -> Floats:
+        return np.asarray(np.bincount(latent, weights, latents), np.float64)
+
+    mean = sums(matrix.indices, values) / count
+    square = sums(matrix.indices, values**2) / count
+    positive = sums(matrix.indices[:ends], values[:ends]) / max(1, positives)
     variance = square - mean**2
     varies = variance > 1e-12 * np.maximum(square, 1e-300)
     distance = np.zeros(len(mean))
     distance[varies] = np.abs(positive - mean)[varies] / np.sqrt(variance[varies])
-    order = np.argsort(-distance, kind="stable")[:CANDIDATES]
+    # As the first of a stable sort of all.
+    largest = np.partition(distance, -CANDIDATES)[-CANDIDATES] if latents > CANDIDATES else 0.0
+    near = np.flatnonzero(distance >= largest)
+    order = near[np.argsort(-distance[near], kind="stable")][:CANDIDATES]
     result: npt.NDArray[np.int64] = order[varies[order]]
     return result

@@ -8,6 +8,7 @@ from sklearn.metrics import log_loss
 
 from sparc.analyze.codes.code_sets import CodeSet
 from sparc.analyze.metrics import probe
+from sparc.analyze.metrics.logistic import Problem, fit
 from sparc.analyze.rows.sample import split
 
 
@@ -19,7 +20,7 @@ def test_regressions_are_those_of_scikit_learn(seed, separation):
     x = generator.normal(size=(42, 3)) + separation * y[:, None]
     x[:, 2] = generator.random(42) < 0.1
     x = (x - x.mean(axis=0)) / np.maximum(x.std(axis=0), 1e-9)
-    actual = probe.fit(x, y)
+    (actual,) = fit([Problem(x, y)])
     for column in range(3):
         model = LogisticRegression(C=1.0, tol=1e-10, max_iter=10_000)
         model.fit(x[:, [column]], y)
