@@ -21,15 +21,16 @@ class MatchedCounts(NamedTuple):
 
     Attributes:
         begins: Where the cells of each latent begin, and their end, (1 + n,).
-        classes: Which class, ascending for a latent, (cells,).
-        counts: The count b of the second stream in the upper bits, a of the first in the lower.
+        classes: Which class, ascending for a latent, (cells,) integers.
+        counts: The count b of the second stream in the upper bits, a of the first in the lower,
+            (cells,).
         of_first: Where the cells of the first stream's counts are among these; empty where
             that is not wanted.
         of_second: The same of the second stream.
     """
 
     begins: Integers
-    classes: Integers
+    classes: npt.NDArray[np.integer]
     counts: Integers
     of_first: Integers
     of_second: Integers
@@ -42,34 +43,42 @@ class MatchedCounts(NamedTuple):
     @property
     def b(self) -> Integers:
         """The counts of the second stream."""
-        return self.counts >> _BITS & _MASK  # the mask, since the uppermost bit is no sign
+        # The uppermost bit is no sign.
+        upper = self.counts.view(np.uint64) >> np.uint64(_BITS)
+        return upper.view(np.int64)
 
-    def lifted(self, lift: Integers) -> "MatchedCounts":
-        """Add up the classes that one class stands for; they are neighbours."""
+    def lifted(self, lift: npt.NDArray[np.integer]) -> "MatchedCounts":
+        """Add up the classes that one class stands for; they are neighbours.
+
+        Args:
+            lift: The class that each class becomes, (classes,); its type is that of the result's
+                classes.
+        """
         classes = lift.take(self.classes)
         first = np.ones(len(classes), np.bool_)
         np.not_equal(classes[1:], classes[:-1], out=first[1:])
-        first[self.begins[:-1][np.diff(self.begins) > 0]] = True
+        first[self.begins[:-1][self.begins[1:] > self.begins[:-1]]] = True
         starts = np.flatnonzero(first)
         if len(starts) == len(classes):
             return self._replace(classes=classes)
-        before = np.zeros(len(first) + 1, np.int64)
-        np.cumsum(first, out=before[1:])
-        position = before[1:] - 1
+        place = np.cumsum(first, dtype=np.int64)
+        place -= 1
         return MatchedCounts(
-            before[self.begins],
-            classes[starts],
-            np.add.reduceat(self.counts, starts),
-            position[self.of_first],
-            position[self.of_second],
+            starts.searchsorted(self.begins),
+            classes.take(starts),
+            _sums(self.counts, np.append(starts, len(classes))),
+            place.take(self.of_first),
+            place.take(self.of_second),
         )
+
+    def sums(self, values: Integers) -> Integers:
+        """The sum of a value of each cell over the cells of each latent, (n,)."""
+        return _sums(values, self.begins)
 
     def distances(self) -> Integers:
         """The sum of |a - b| of each latent, (n,)."""
-        total = np.zeros(len(self.counts) + 1, np.int64)
         difference = self.a - self.b
-        np.cumsum(np.abs(difference, out=difference), out=total[1:])
-        return np.diff(total[self.begins])
+        return self.sums(np.abs(difference, out=difference))
 
 
 def match(first: sparse.csr_matrix, second: sparse.csr_matrix, *, positions: bool) -> MatchedCounts:
@@ -81,13 +90,23 @@ def match(first: sparse.csr_matrix, second: sparse.csr_matrix, *, positions: boo
         positions: Whether `of_first` and `of_second` are wanted.
     """
     both = first + second * (1 << _BITS)
-    result = MatchedCounts(
-        both.indptr.astype(np.int64), both.indices.astype(np.int64), both.data, _NONE, _NONE
-    )
+    result = MatchedCounts(both.indptr.astype(np.int64), both.indices, both.data, _NONE, _NONE)
     if positions:
-        of = np.flatnonzero(result.a), np.flatnonzero(result.b)
+        of = np.flatnonzero(result.a > 0), np.flatnonzero(result.b > 0)
         result = result._replace(of_first=of[0], of_second=of[1])
     return result
 
 
 _NONE = np.zeros(0, np.int64)
+
+
+def _sums(values: Integers, begins: Integers) -> Integers:
+    """Sums of consecutive ranges, from where they begin and their end, (1 + n,) to (n,).
+
+    Sums of all values up to one may pass 2^63: they wrap, and so does their difference.
+    """
+    total = np.empty(len(values) + 1, np.int64)
+    total[0] = 0
+    values.cumsum(out=total[1:])
+    at = total.take(begins)
+    return at[1:] - at[:-1]

@@ -41,12 +41,14 @@ def minimum(difference: Floats, variance: Floats) -> Minimum:
         variance: Its variance; what is below 1e-12 counts as that.
     """
     variance = np.maximum(variance, _LEAST)
-    place = difference / np.sqrt(variance)
+    place = np.sqrt(variance)
+    np.divide(difference, place, out=place)
     place *= _STEPS
     place += _SURE * _STEPS + 0.5
     np.clip(place, 0, len(_FIRST) - 1, out=place)
     which = place.astype(np.intp)
-    return Minimum(_FIRST.take(which), variance * _REST.take(which))
+    variance *= _REST.take(which)
+    return Minimum(_FIRST.take(which), variance)
 
 
 _LEAST = np.float32(1e-12)

@@ -19,7 +19,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from sparc.analyze.maths.matched_counts import MatchedCounts, match
+from sparc.analyze.maths.matched_counts import match
 from sparc.analyze.maths.mispairing import Pair, Pairing
 from sparc.analyze.maths.smoothed_minimum import minimum
 from sparc.analyze.metrics.agreement.influences import Sides
@@ -150,7 +150,9 @@ def _sums(
         some: Which latents.
         noises: By pair, the noise of these latents; None where no variance is wanted.
     """
-    lifts = [counted.labels.lifts[depth] for depth in sorted(counted.labels.lifts, reverse=True)]
+    depths = sorted(counted.labels.lifts, reverse=True)
+    # Numbers as small as those of the counts' columns.
+    lifts = [counted.labels.lifts[depth].astype(np.int32) for depth in depths]
     step = max(1, _CELLS // len(lifts[0]))
 
     def sums_of_block(start: int) -> Sums:
@@ -168,7 +170,7 @@ def _sums(
 def _sums_of_block(
     counted: Counted,
     streams: Sequence[ActiveRows],
-    lifts: Sequence[Integers],
+    lifts: Sequence[npt.NDArray[np.int32]],
     pairs: Sequence[Pair],
     latents: Integers,
     noises: Sequence[Floats] | None,
@@ -198,20 +200,27 @@ def _sums_of_block(
         for depth, lift in enumerate(lifts):
             if depth > 0:  # At the deepest nothing is lifted.
                 matched = matched.lifted(lift)
-            distance = matched.distances()
+            counts = matched.a, matched.b
+            difference = counts[1] - counts[0]
+            distance = matched.sums(np.abs(difference))
             # A + B = min + max and |A - B| = max - min.
             value = np.where(both, (total - distance) / np.maximum(total + distance, 1), 0)
             agreement[depth] += value
             sums.agreement[depth, number] += value.sum()
             if noises:
                 moves = _linearize(
-                    matched, total, distance, both, noises[number - 1], counted.sampled.total
+                    _Cells(matched.begins, difference, counts[0] + counts[1]),
+                    total,
+                    distance,
+                    both,
+                    noises[number - 1],
+                    counted.sampled.total,
                 )
                 sums.absent[:, depth, number] += _moments(absent, value)
                 sums.rest[depth, number] += moves.rest.sum()
                 sums.rest[depth, 0] += moves.rest @ weight**2
-                a.set_slopes(depth, number, moves.first[matched.of_first])
-                b.set_slopes(depth, number, moves.second[matched.of_second])
+                a.set_slopes(depth, number, moves.first.take(matched.of_first))
+                b.set_slopes(depth, number, moves.second.take(matched.of_second))
     sums.agreement[:, 0] += (agreement / np.maximum(partners, 1)).sum(axis=1)
     if noises:
         for depth, value in enumerate(agreement * weight):
@@ -237,8 +246,22 @@ def _moments(weights: Floats, values: Floats) -> Floats:
     return np.array([weights.sum(), weights @ values, weights @ values**2])
 
 
+class _Cells(NamedTuple):
+    """Cells of two streams side by side.
+
+    Attributes:
+        begins: As in `MatchedCounts`.
+        difference: b - a, (cells,).
+        sum: a + b, (cells,).
+    """
+
+    begins: Integers
+    difference: Integers
+    sum: Integers
+
+
 class _Moves(NamedTuple):
-    """How J changes with the cells of `MatchedCounts`.
+    """How J changes with the cells.
 
     Attributes:
         first: With the count of the first stream, (cells,) float32.
@@ -252,7 +275,7 @@ class _Moves(NamedTuple):
 
 
 def _linearize(
-    matched: MatchedCounts,
+    cells: _Cells,
     total: Integers,
     distance: Integers,
     alive: npt.NDArray[np.bool_],
@@ -262,7 +285,7 @@ def _linearize(
     """Linearize J; with D = T - N, dJ/dN = T / D^2 and dJ/dT = -N / D^2.
 
     Args:
-        matched: The cells.
+        cells: The cells.
         total: T = N + D, (n,).
         distance: D - N, (n,).
         alive: Which latents are alive in both streams, (n,); of others nothing moves J.
@@ -272,12 +295,24 @@ def _linearize(
     united = np.maximum(total + distance, 1) / 2
     by_shared = np.where(alive, total / united**2, 0)
     by_total = np.where(alive, (distance - total) / 2 / united**2, 0)
-    line = np.repeat(np.arange(len(noise)), np.diff(matched.begins))
-    a, b = matched.a.astype(np.float32), matched.b.astype(np.float32)
-    difference = b - a
-    variance = noise.astype(np.float32).take(line) * (a + b) - difference**2 / np.float32(images)
+    lengths = np.diff(cells.begins)
+
+    def of_cells(values: Floats) -> npt.NDArray[np.float32]:
+        return values.astype(np.float32).repeat(lengths)
+
+    difference = cells.difference.astype(np.float32)
+    variance = of_cells(noise)
+    variance *= cells.sum.astype(np.float32)
+    variance -= difference**2 / np.float32(images)
     smaller = minimum(difference, variance)
-    shared, every = (x.astype(np.float32).take(line) for x in (by_shared, by_total))
-    first = shared * smaller.first
-    rest = np.bincount(line, smaller.rest, len(noise)) * by_shared**2
-    return _Moves(every + first, every + shared - first, rest)
+    first = of_cells(by_shared)
+    first *= smaller.first
+    every = of_cells(by_total)
+    rest = np.zeros(len(noise))
+    some = np.flatnonzero(lengths)
+    if len(some):
+        rest[some] = np.add.reduceat(smaller.rest, cells.begins[some], dtype=np.float64)
+    second = every + of_cells(by_shared)
+    second -= first
+    first += every
+    return _Moves(first, second, rest * by_shared**2)
