@@ -35,7 +35,7 @@ def _processor() -> Finding:
         return Finding(
             "cpu",
             f"{vectors} with bfloat16",
-            "`sparc-extract run … --precision bfloat16` is faster here, at the third digit",
+            "`sparc-extract run … --precision bfloat16` is faster here; features move a little",
         )
     return Finding("cpu", f"{vectors}, bfloat16 no faster than float32")
 
