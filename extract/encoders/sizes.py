@@ -9,7 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 from unittest import mock
 
-import torch
+# Libraries import it when they first build a model, which PyTorch 2.6 cannot do on the meta device.
+import torch._dynamo
 from torch import nn
 
 from sparc.common.streams.places import WEIGHTS_SUFFIXES

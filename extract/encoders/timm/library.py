@@ -20,7 +20,7 @@ class TimmLibrary:
     def width(self, spec: TimmSpec) -> int | None:
         """See `Library.width`."""
         import timm
-        import torch
+        import torch._dynamo  # see `sizes`
 
         if spec.model.startswith(("hf-hub:", "hf_hub:", "local-dir:")):
             return None
