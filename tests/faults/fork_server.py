@@ -16,6 +16,7 @@ import resource
 import signal
 import sys
 import traceback
+from contextlib import suppress
 from typing import NoReturn
 
 COMMANDS = {
@@ -46,7 +47,6 @@ IMPORTED = (
     "transformers.models.auto.modeling_auto",
     "transformers.models.auto.tokenization_auto",
     "transformers.models.bert.modeling_bert",
-    "typer._adapters",
     # What libraries import where they first need it: Dask, pyarrow and transformers.
     "dask.layers",
     "distributed",
@@ -55,9 +55,16 @@ IMPORTED = (
 )
 
 
+IMPORTED_BY_SOME = ("typer._adapters",)
+"""Modules that not all releases of a library have."""
+
+
 def main() -> None:
     for module in IMPORTED:
         importlib.import_module(module)
+    for module in IMPORTED_BY_SOME:
+        with suppress(ImportError):
+            importlib.import_module(module)
     gc.freeze()  # the memory of what is imported stays shared
     for line in sys.stdin:
         order = json.loads(line)
