@@ -12,10 +12,12 @@ from torch import Tensor
 from sparc.common.workers import Workers
 from sparc.train.kernels.interface import Kernels
 from sparc.train.kernels.screening.low_logits import LowLogits, Screen
-from sparc.train.step.rows import row_slices, rows_of, share_rows
+from sparc.train.step.rows import join_rows, row_slices, rows_of, share_rows
 
 _MOST_ROWS = 1024
 """Rows whose candidates lie in memory at once."""
+_ROWS_OF_PRODUCT = 128
+"""Rows of a matrix product for AuxK, however many are worked on: its last bits depend on them."""
 
 
 class Logits(Protocol):
@@ -126,7 +128,8 @@ class ScreenedLogits(NamedTuple):
         read, encoder = self.streams[stream].read, self.streams[stream].encoder
         if len(latents) < len(encoder):
             encoder = encoder[latents]
-        return torch.mm(read, encoder.T)
+        parts = torch.split(read, _ROWS_OF_PRODUCT)
+        return join_rows([torch.mm(part, encoder.T) for part in parts])
 
 
 def of_latents(products: Tensor, latents: Tensor) -> Tensor:
