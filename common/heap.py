@@ -1,8 +1,9 @@
 """What becomes of memory that a process has freed: it goes back, or waits for the next array.
 
-`share`, `map_large_arrays` and `keep_large_arrays` hold for the whole process, so the command lines
-call them and no function that another program may call does. A program that calls `analyze` or
-trains on large data may call them as well, before its threads begin.
+`share`, `map_large_arrays` and `keep_large_arrays` hold for the whole process (of the last two the
+one that was called later), so the command lines call them and no function that another program may
+call does. A program that calls `analyze` or trains on large data may call them as well, before its
+threads begin.
 
 The C library gives each thread a heap of its own, and keeps on every heap what was freed there, for
 that thread alone; Arrow keeps what it has freed as well. Where large arrays come and go that is
@@ -25,6 +26,9 @@ _LARGE = 4 << 20
 _NEVER = -1
 """As a threshold, more bytes than there are."""
 
+_USUAL_MAPPINGS = 1 << 16
+"""Most arrays that glibc maps at once, unless it is asked for another number."""
+
 
 def share() -> None:
     """Let threads that begin from now on use one heap, and what any of them has freed."""
@@ -39,6 +43,7 @@ def map_large_arrays() -> None:
     time, since new memory is cleared: not for loops that make the same arrays again and again.
     """
     if _glibc() is not None:
+        _glibc().mallopt(_M_MMAP_MAX, _USUAL_MAPPINGS)
         _glibc().mallopt(_M_MMAP_THRESHOLD, _LARGE)
         # Setting the one fixes the other, at a size that smaller arrays reach all the time.
         _glibc().mallopt(_M_TRIM_THRESHOLD, 16 * _LARGE)

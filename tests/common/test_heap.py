@@ -98,8 +98,9 @@ def work():
     for _ in range(8):
         b"1" * (40 << 20)
 
-if sys.argv[1] == "kept":
-    heap.keep_large_arrays()
+heap.keep_large_arrays()
+if sys.argv[1] == "mapped":
+    heap.map_large_arrays()  # the later call holds
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 thread = threading.Thread(target=work)
 thread.start()
