@@ -26,6 +26,12 @@ _PIECE_BYTES = 1 << 20
 on the checksum is computed without holding Python's lock."""
 
 
+def _name(order: Any) -> str | None:
+    """A byte order as Zarr writes it: since Zarr 3.4 a text, before that a member of an `Enum`."""
+    name: str | None = getattr(order, "value", order)
+    return name
+
+
 class PlainChunks:
     """The chunk files of one array. Chunks span whole rows: only the first axis is divided.
 
@@ -48,7 +54,7 @@ class PlainChunks:
             folder.local is not None
             and len(codecs) == 2
             and isinstance(codecs[0], BytesCodec)
-            and (codecs[0].endian is None or codecs[0].endian.value == "little")
+            and _name(codecs[0].endian) in (None, "little")
             and isinstance(codecs[1], Crc32cCodec)
             and array.metadata.chunk_key_encoding.separator == "/"
             and array.chunks[1:] == array.shape[1:]
