@@ -5,7 +5,8 @@ initialize before they compare them with the weights.
 """
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from unittest import mock
 
@@ -30,6 +31,15 @@ def weights_limit(folder: Path) -> int:
     )
 
 
+@contextmanager
+def without_memory() -> Iterator[None]:
+    """Context in which PyTorch takes no memory for the tensors of models that are built."""
+    # Some models read numbers from a short `linspace`, which tensors without memory do not have.
+    on_cpu = functools.partial(torch.linspace, device="cpu")
+    with torch.device("meta"), mock.patch.object(torch, "linspace", on_cpu):
+        yield
+
+
 def require_no_larger(build: Callable[[], nn.Module], limit: int) -> None:
     """Refuse a model that has more values than a limit.
 
@@ -41,9 +51,7 @@ def require_no_larger(build: Callable[[], nn.Module], limit: int) -> None:
     Raises:
         ModelRefusedError: The model is larger.
     """
-    # Some models read numbers from a short `linspace`, which tensors without memory do not have.
-    on_cpu = functools.partial(torch.linspace, device="cpu")
-    with torch.device("meta"), mock.patch.object(torch, "linspace", on_cpu):
+    with without_memory():
         model = build()
     values = sum(tensor.numel() for tensor in (*model.parameters(), *model.buffers()))
     if values > limit:

@@ -20,13 +20,14 @@ class TimmLibrary:
     def width(self, spec: TimmSpec) -> int | None:
         """See `Library.width`."""
         import timm
-        import torch._dynamo  # see `sizes`
+
+        from sparc.extract.encoders.sizes import without_memory
 
         if spec.model.startswith(("hf-hub:", "hf_hub:", "local-dir:")):
             return None
         if not timm.is_model(spec.model):
             raise EncoderError(f"timm has no model {spec.model!r}; `timm.list_models()` lists them")
-        with torch.device("meta"):
+        with without_memory():
             model = timm.create_model(spec.model, pretrained=False, num_classes=0)
         if spec.pool == "default" and spec.block is None:
             return int(getattr(model, "head_hidden_size", None) or model.num_features)
