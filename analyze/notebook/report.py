@@ -36,13 +36,14 @@ Location = str | os.PathLike[str]
 
 
 def _whole(number: Any, what: str) -> int:
-    """The number of a latent or row, as NumPy and pandas give it too.
+    """The number of a latent or row, as NumPy, pandas and Arrow give it too.
 
     Raises:
         ConfigError: It is something else.
     """
     try:
-        return operator.index(number)
+        # Arrow's own numbers are none to Python before its release 21.
+        return operator.index(number.as_py() if hasattr(number, "as_py") else number)
     except TypeError as error:
         shown = shorten(repr(number), 60)
         raise ConfigError(f"{what} must be a whole number, such as 42, not {shown}") from error
