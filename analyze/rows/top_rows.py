@@ -34,7 +34,9 @@ class TopRows(NamedTuple):
     marked: npt.NDArray[np.bool_]
 
     def take(self, kept: npt.NDArray[np.bool_]) -> "TopRows":
-        """Some of the entries."""
+        """Some of the entries; the same arrays, not copies of them, where these are all."""
+        if kept.all():
+            return self
         return TopRows(self.latents[kept], self.rows[kept], self.values[kept], self.marked[kept])
 
     def keys(self, of_entry: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
