@@ -43,6 +43,9 @@ MOST_IMAGES = 1000
 CANDIDATES = 20
 """Latents that are fitted for a class."""
 
+_ROUNDING = 1e-12
+"""Of a mean loss."""
+
 _CLASSES = 32
 """Classes that are fitted together."""
 
@@ -174,7 +177,9 @@ def _probe(prepared: _Prepared, fitted: Fit) -> _Probed:
         return _Probed(_NO_LATENT, np.full(number, np.log(2)), np.zeros(number, np.bool_), trained)
     logits = x * fitted.slope + fitted.intercept
     validated = part == VALIDATION
-    best = int(np.argmin(_losses(logits[validated], y[validated]).mean(axis=0)))
+    means = _losses(logits[validated], y[validated]).mean(axis=0)
+    # On few images two latents may be mirror images of each other: rounding decides no tie.
+    best = int(np.flatnonzero(means <= means.min() + _ROUNDING)[0])
     # A logit of zero counts as wrong.
     of_best, right_side = logits[tested, best], y[tested]
     right = np.where(right_side, of_best > 0, of_best < 0)

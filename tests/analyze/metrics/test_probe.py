@@ -8,7 +8,7 @@ from sklearn.metrics import log_loss
 
 from sparc.analyze.codes.code_sets import CodeSet
 from sparc.analyze.metrics import probe
-from sparc.analyze.metrics.logistic import Problem, fit
+from sparc.analyze.metrics.logistic import Fit, Problem, fit
 from sparc.analyze.rows.sample import split
 
 
@@ -167,3 +167,12 @@ def test_intervals_of_log_loss_cover_other_images_to_fit_and_to_test(strength):
     truth = value.mean()
     assert ((low <= truth) & (truth <= high)).mean() >= 0.93
     assert (high - low).mean() < 2 * 1.96 * 1.4 * value.std()
+
+
+def test_a_tie_but_for_rounding_goes_to_the_first_candidate():
+    y = np.repeat([True, False], 8)
+    part = np.tile([0, 0, 1, 2], 4)
+    prepared = probe._Prepared(np.array([5, 3]), np.zeros((16, 2)), y, part)
+    # The second one's loss where it is validated is smaller by 7e-16.
+    fitted = Fit(np.zeros(2), np.array([0.3, 0.3 - 1e-14]))
+    assert probe._probe(prepared, fitted).latent == 5
