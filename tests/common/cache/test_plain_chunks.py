@@ -91,6 +91,14 @@ def test_other_arrays_are_left_to_zarr(tmp_path):
     assert not PlainChunks.fits(Folder("memory://cache"), compressed)
 
 
+@pytest.mark.parametrize(("order", "fits"), [("little", True), ("big", False)])
+def test_a_byte_order_may_be_a_text(cache, order, fits):
+    """As Zarr gives it from release 3.4 on."""
+    stored = array(cache)
+    object.__setattr__(stored.metadata.codecs[0], "endian", order)
+    assert PlainChunks.fits(cache.folder, stored) == fits
+
+
 def test_a_cache_behind_a_url_is_read_by_zarr(cache):
     import fsspec
 
