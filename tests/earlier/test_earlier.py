@@ -1,8 +1,8 @@
 """Caches, runs and reports that version 0.1.0 wrote (commit 8009ac4) stay readable.
 
 The archive holds a cache of three streams, a finished run, one with the published recipe, a sweep,
-a run that was killed with the digest of what it would have become, and a report with its search
-index.
+a run that was killed, and a report with its search index. `resumed.safetensors` holds the weights
+that the same version (commit 8abdd01) gives to the killed run when it resumes it.
 """
 
 import hashlib
@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from packaging.version import Version
+from safetensors.torch import load_file
 
 from sparc.analyze import Report, Searcher
 from sparc.common.cache import ActivationCache
@@ -48,9 +48,13 @@ def test_an_interrupted_run_is_resumed_to_the_same_weights(earlier: Path, call) 
     resumed = call(*command, "--recipe", "default")  # as it was called then
     assert resumed.returncode == 0, resumed.stderr
     assert "step 80" in resumed.stderr
-    expected = (earlier / "interrupted.sha256").read_text().strip()
-    if Version(torch.__version__) >= Version("2.7"):  # earlier ones sum in another order
-        assert digest(earlier / "interrupted/model.safetensors") == expected
+    weights = load_file(earlier / "interrupted/model.safetensors")
+    expected = load_file(Path(__file__).with_name("resumed.safetensors"))
+    assert weights.keys() == expected.keys()
+    # Processors and releases of PyTorch sum in other orders, which moves weights by 2e-6; another
+    # state of the optimizer, such as its second moments times 1.01, moves them by 4e-3.
+    for name, tensor in expected.items():
+        torch.testing.assert_close(weights[name], tensor, rtol=0, atol=5e-5, msg=name)
 
 
 def test_a_report_is_read_and_searched(earlier: Path, call, tmp_path: Path) -> None:
