@@ -40,7 +40,13 @@ class Fit(NamedTuple):
 def fit(problems: Sequence[Problem]) -> list[Fit]:
     """Regressions with the penalty slope^2 / 2, by Newton's method.
 
-    The fits of a problem end together, when none of them gains more than 1e-12 an observation.
+    The fits of a problem end together, when each gains less than 1e-12 an observation by a step.
+
+    Args:
+        problems: At least one; a problem may have no fits.
+
+    Returns:
+        The regressions of each problem.
     """
     inputs = _Inputs.of(problems)
     numbers = np.array([problem.x.shape[1] for problem in problems], np.int64)
