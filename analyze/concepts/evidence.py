@@ -100,7 +100,7 @@ def same_number(first: sparse.csr_matrix, second: sparse.csr_matrix) -> SameNumb
     overlap = _jaccard(both, a, b)
     pairings = [_mispaired(first, second, rivals(a, b)), _mispaired(second, first, rivals(b, a))]
     mispaired = np.mean([mean for mean, _ in pairings], axis=0)
-    limit = np.max([high for _, high in pairings], axis=0)
+    limit = np.stack([high for _, high in pairings]).max(axis=0)
     tested = (a >= LEAST_IMAGES) & (b >= LEAST_IMAGES)
     q = np.ones(len(a))
     q[tested] = benjamini_hochberg(upper_tail(both[tested], images, a[tested], b[tested]))

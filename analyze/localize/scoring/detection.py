@@ -54,7 +54,9 @@ def auc(texts: Sequence[ScoredText]) -> Auc:
     pairs = np.outer(np.bincount(firsts, minlength=count), np.bincount(seconds, minlength=count))
     left = _left_out(pairs.astype(np.float64))
     without = np.divide(_left_out(wins), left, out=np.full(count, np.nan), where=left > 0)
-    figures: npt.NDArray[np.float64] = np.append(_share(wins.sum(), pairs.sum()), without)
+    figures: npt.NDArray[np.float64] = np.append(
+        _share(float(wins.sum()), float(pairs.sum())), without
+    )
     interval = jackknife_share(figures, 1 / count if count else 1.0, count)
     return Auc(float(figures[0]), interval)
 
