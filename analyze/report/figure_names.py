@@ -6,6 +6,8 @@ one is an unknown Python name, not an empty cell. In `summary.json` a name is te
 """
 
 import dataclasses
+import functools
+import operator
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Literal
 
@@ -107,7 +109,12 @@ def means(figures: Iterable[tuple[FigureName, float | None]]) -> Figures:
         group = groups.setdefault(name, [])
         if value is not None:
             group.append(value)
-    return {name: sum(group) / len(group) if group else None for name, group in groups.items()}
+    return {name: _mean(group) if group else None for name, group in groups.items()}
+
+
+def _mean(values: list[float]) -> float:
+    """One by one: `sum` corrects its rounding from Python 3.12 on, and its last digit differs."""
+    return functools.reduce(operator.add, values, 0.0) / len(values)
 
 
 def as_text(figures: Mapping[FigureName, float | None]) -> dict[str, float | None]:
